@@ -244,7 +244,7 @@ class FastBLSTM(keras.layers.Bidirectional):
             mask = tf.convert_to_tensor(mask)
             lengths = tf.reduce_sum(tf.cast(mask, tf.int32), 1)
             right_padded = tf.sequence_mask(lengths, tf.shape(mask)[1])
-            advice = "FastBLSTM expects padding at the end of a sequence only: move it there, or set layer.fast = False."
+            advice = "FastBLSTM expects padding only at the end of a sequence: move it, or set layer.fast = False."
             with tf.control_dependencies([tf.debugging.assert_equal(mask, right_padded, advice)]):
                 lengths = tf.identity(lengths)
             flip = lambda v: tf.reverse_sequence(v, lengths, seq_axis=0, batch_axis=1)  # noqa: E731

@@ -1,0 +1,318 @@
+r"""MetricGAN: Generative Adversarial Networks based Black-box Metric Scores Optimization for Speech Enhancement.
+
+S.-W. Fu, C.-F. Liao, Y. Tsao, S.-D. Lin, ICML 2019, https://arxiv.org/abs/1905.04874
+with the options of MetricGAN+ (Fu et al., Interspeech 2021, https://arxiv.org/abs/2104.03538).
+Waveform in, STFT magnitude masked by a BLSTM, waveform out (noisy phase).
+
+The idea: PESQ and STOI cannot be differentiated, so D learns to predict them.  D sees a spectrogram and its clean
+reference and regresses the normalised score Q' in [0, 1]; G then climbs the surface that D has learnt:
+
+    L_D = E[(D(y, y) - 1)^2 + (D(G(x), y) - Q'(G(x), y))^2]                       (eq. 4)
+    L_G = E[(D(G(x), y) - s)^2],   s = 1                                          (eq. 5)
+    MetricGAN+:   L_D + E[(D(x, y) - Q'(x, y))^2]
+
+x is noisy, y clean.  "Real" and "fake" are gone: the label of G's output is its score.  D forgets, so a replay buffer
+keeps old outputs of G with the scores they got.
+
+Differs from the paper
+- Order: each epoch scores and trains D first, then G (the order of the authors' SpeechBrain recipe); the first code skips
+  G in epoch 1 instead, because D must know something first. Effect: none after epoch 1.
+- D hears what the listener hears: G's magnitude goes through the inverse STFT and the STFT again (`resynth=True`, as in
+  SpeechBrain). The first code trained G on mask x |X| directly: `resynth=False`. Effect: not measured.
+- D's batch norm, run on batches of one utterance, is an instance norm; here it is written as one (same 4 parameters), so
+  that larger batches mean the same and a step of G moves no running average.
+- Q' is clipped to [0, 1]: wide-band PESQ of identical signals maps to 1.029.
+- Spectral norm: one power iteration per D step instead of one per forward pass; a step of G leaves u alone.
+- No dropout 0.05 in G (first code only; not in the paper, not in MetricGAN+).
+- Constant bins: standard deviation floored at 1e-5 (the first code adds 1e-12, which blows up rounding noise).
+- `adversarial_weight=0`: D and the metric are left out and G is trained by the mean squared error of power-compressed
+  magnitudes; `l2_weight` adds the same term to eq. 5 (paper: 0).
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ganse_tf import layers, losses, metrics, optimizers, signal
+from ganse_tf.base import EnhancementGAN
+from ganse_tf.schedule import ReplayBuffer, run_epochs
+
+STFT = dict(n_fft=512, hop_length=256, window="hamming")  # section 5.1 and authors' code
+BINS = 257
+LSTM_UNITS, DENSE_UNITS = 200, 300  # section 5.1
+LEAK = 0.3  # LeakyReLU, Keras' default of the time
+MASK_FLOOR = 0.05  # section 5.1
+D_FILTERS, D_KERNELS = (15, 25, 40, 50), (5, 7, 9, 11)  # section 5.1
+PLUS_FILTERS, PLUS_KERNELS = (15, 15, 15, 15), (5, 5, 5, 5)  # MetricGAN+, section 2.1
+LEARNING_RATE, PLUS_LEARNING_RATE = 1e-3, 5e-4  # Adam; authors' codes
+UTTERANCES = 100  # per epoch, authors' code
+COMPRESSION = 0.3  # exponent of the magnitudes in the regression loss, ours
+
+
+def build_generator(plus=False, lstm_units=LSTM_UNITS, dense_units=DENSE_UNITS):
+    """Features (B, T, 257) -> mask (B, T, 257) in [0.05, 1], or [0.05, 1.2] with the learnable sigmoid of MetricGAN+."""
+    features = keras.Input((None, BINS), name="features")
+    x = layers.FastBLSTM(lstm_units, name="blstm1")(features)  # (B, T, 400)
+    x = layers.FastBLSTM(lstm_units, name="blstm2")(x)  # (B, T, 400)
+    x = keras.layers.Dense(dense_units, name="dense")(x)  # (B, T, 300)
+    x = keras.layers.LeakyReLU(negative_slope=LEAK, name="leaky")(x)
+    x = keras.layers.Dense(BINS, name="mask_logits")(x)  # (B, T, 257)
+    sigmoid = layers.LearnableSigmoid(name="sigmoid") if plus else keras.layers.Activation("sigmoid", name="sigmoid")
+    mask = keras.ops.maximum(sigmoid(x), MASK_FLOOR)
+    return keras.Model(features, mask, name="generator")
+
+
+def build_discriminator(filters=D_FILTERS, kernels=D_KERNELS):
+    """Two spectrograms (B, T, 257, 2), candidate and clean reference -> predicted score (B, 1), linear."""
+    pair = keras.Input((None, BINS, 2), name="candidate_and_clean")
+    x = keras.layers.GroupNormalization(groups=-1, name="norm")(pair)  # per utterance and channel: batch norm at batch 1
+    for i, (width, size) in enumerate(zip(filters, kernels)):
+        x = layers.SpectralNormConv2D(width, size, padding="valid", name=f"conv{i}")(x)  # (B, T-4, 253, 15), ...
+        x = keras.layers.LeakyReLU(negative_slope=LEAK, name=f"leaky{i}")(x)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)  # (B, 50): any length becomes one vector
+    for i, width in enumerate((50, 10)):
+        x = layers.SpectralNormDense(width, name=f"dense{i}")(x)
+        x = keras.layers.LeakyReLU(negative_slope=LEAK, name=f"dense{i}_leaky")(x)
+    score = layers.SpectralNormDense(1, dtype="float32", name="score")(x)
+    return keras.Model(pair, score, name="discriminator")
+
+
+@keras.saving.register_keras_serializable(package="ganse_tf")
+class MetricGAN(EnhancementGAN):
+    """MetricGAN with the paper's sizes (G 1,892,057, D 345,330 parameters); `MetricGAN.plus()` for MetricGAN+.
+
+    Args:
+        metric: "pesq_wb", "pesq_nb", "stoi", "estoi", or any function ``f(clean, enhanced, sample_rate) -> float in [0, 1]``;
+            it is called on NumPy arrays and never differentiated. NaN means "not scored": the utterance is left out.
+        target: s of eq. 5, the score G aims at, in [0, 1].
+        feature: "log1p" (VoiceBank experiments) or "magnitude" (TIMIT experiments); mask and D work on it.
+        normalise: normalise G's input per utterance and bin (MetricGAN yes, MetricGAN+ no).
+        learnable_sigmoid, noisy_term: the MetricGAN+ mask and the third term of its L_D.
+        d_filters, d_kernels: D's convolutions.
+        lstm_units, dense_units: G's sizes.
+        history_portion: share of the replay buffer that D sees again each epoch (MetricGAN 0.1, MetricGAN+ 0.2).
+        history_size: most entries kept in the buffer; the oldest go first.
+        resynth: let D see STFT(iSTFT(.)) of G's output.
+        l2_weight: weight of the regression term in G's loss (paper: 0).
+        learning_rate: of both Adams.
+        adversarial_weight, seed: see `EnhancementGAN`.
+
+    Example:
+        >>> model = MetricGAN.tiny(metric="stoi")
+        >>> model.compile()
+        >>> history = model.fit(ganse_tf.data.examples(pairs, model, batch_size=1), epochs=20)
+
+    References:
+        Fu et al. 2019, sections 3-5; authors' code JasonSWFu/MetricGAN; SpeechBrain recipe for MetricGAN+.
+    """
+
+    paper = "Fu, Liao, Tsao, Lin 2019: MetricGAN"
+    url = "https://arxiv.org/abs/1905.04874"
+    domain = "STFT magnitude mask"
+    logs = (*EnhancementGAN.logs, "g_adv", "g_l2", "d_clean", "metric", "surrogate_error")
+
+    def __init__(
+        self, metric="pesq_wb", target=1.0, feature="log1p", normalise=True, learnable_sigmoid=False, noisy_term=False,
+        d_filters=D_FILTERS, d_kernels=D_KERNELS, lstm_units=LSTM_UNITS, dense_units=DENSE_UNITS, history_portion=0.1,
+        history_size=10_000, resynth=True, l2_weight=0.0, learning_rate=LEARNING_RATE, **kwargs,
+    ):  # fmt: skip
+        config = dict(metric=metric, target=target, feature=feature, normalise=normalise, learnable_sigmoid=learnable_sigmoid,
+                      noisy_term=noisy_term, d_filters=list(d_filters), d_kernels=list(d_kernels), lstm_units=lstm_units,
+                      dense_units=dense_units, history_portion=history_portion, history_size=history_size,
+                      resynth=resynth, l2_weight=l2_weight, learning_rate=learning_rate)  # fmt: skip
+        super().__init__(config=config, **kwargs)
+        if feature not in ("log1p", "magnitude"):
+            raise ValueError(f'feature is {feature!r}; use "log1p" or "magnitude".')
+        if not 0.0 <= target <= 1.0:
+            raise ValueError(f"target is {target}; scores are normalised, so give a number in [0, 1].")
+        self.metric, self.target, self.feature, self.normalise = normalised(metric), target, feature, normalise
+        self.noisy_term, self.history_portion, self.resynth = noisy_term, history_portion, resynth
+        self.l2_weight, self.learning_rate = l2_weight, learning_rate
+        self.replay = ReplayBuffer(history_size)
+        self.min_frames = 1 + sum(k - 1 for k in d_kernels)  # 29: shorter spectrograms vanish in D's valid convolutions
+        self.generator = build_generator(learnable_sigmoid, lstm_units, dense_units)
+        self.discriminator = build_discriminator(tuple(d_filters), tuple(d_kernels))
+
+    @classmethod
+    def plus(cls, **kwargs):
+        """MetricGAN+: learnable sigmoid, noisy speech in L_D, 20 % replay, no input normalisation, a smaller D."""
+        plus = dict(learnable_sigmoid=True, noisy_term=True, history_portion=0.2, normalise=False, d_filters=PLUS_FILTERS,
+                    d_kernels=PLUS_KERNELS, learning_rate=PLUS_LEARNING_RATE)  # fmt: skip
+        return cls(**{**plus, **kwargs})
+
+    @classmethod
+    def tiny(cls, **kwargs):
+        """The MetricGAN+ networks, thinner: minutes on two CPU cores."""
+        return cls.plus(**{"lstm_units": 64, "dense_units": 96, "d_filters": (8, 8, 8, 8), **kwargs})
+
+    def default_optimizers(self):
+        """Adam(1e-3) for both in the authors' code, 5e-4 with clipped gradients in the MetricGAN+ recipe."""
+        return tuple(optimizers.FusedAdam(self.learning_rate, clipnorm=5.0) for _ in "GD")
+
+    # ---- spectrograms ------------------------------------------------------------------------------------------------
+
+    def spectrum(self, wav):
+        """(B, n) -> complex (B, T, 257)."""
+        return signal.stft(wav, **STFT)
+
+    def to_feature(self, mag):
+        """What G masks and D sees: |X| or log(1 + |X|), (B, T, 257)."""
+        return tf.math.log1p(mag) if self.feature == "log1p" else mag
+
+    def enhance_batch(self, noisy):
+        """(B, n) noisy -> enhanced magnitude (B, T, 257) and waveform (B, n): mask x feature, noisy phase."""
+        spec = self.spectrum(noisy)
+        feature = self.to_feature(signal.magnitude(spec))
+        x = feature
+        if self.normalise:
+            mean, variance = tf.nn.moments(feature, axes=[1], keepdims=True)
+            x = (feature - mean) / tf.maximum(tf.sqrt(variance), 1e-5)
+        feature = tf.cast(self.generator(x, training=True), tf.float32) * feature
+        mag = tf.math.expm1(feature) if self.feature == "log1p" else feature
+        wav = signal.istft(signal.with_phase_of(mag, spec), tf.shape(noisy)[1], **STFT)
+        return mag, wav
+
+    def judge(self, candidate, clean, is_mag=False):
+        """D's prediction (B,) for a candidate, given as (B, n) waveform or as its (B, T, 257) magnitude."""
+        mag = candidate if is_mag else signal.magnitude(self.spectrum(candidate))
+        pair = [self.to_feature(mag), self.to_feature(signal.magnitude(self.spectrum(clean)))]
+        return self.discriminator(tf.stack(pair, axis=-1), training=True)[:, 0]
+
+    # ---- losses ------------------------------------------------------------------------------------------------------
+
+    def discriminator_loss(self, predictions, scores):
+        """Eq. 4: D's squared errors, summed over kinds of speech (clean, enhanced, noisy), averaged over utterances."""
+        return tf.add_n([tf.reduce_mean(tf.square(p - q)) for p, q in zip(predictions, scores)])
+
+    def generator_loss(self, clean, mag, d_fake=None):
+        """Eq. 5 (and, if asked for, the regression term): the total and its terms."""
+        target = tf.pow(signal.magnitude(self.spectrum(clean)) + 1e-6, COMPRESSION)
+        g_l2 = losses.l2(target, tf.pow(mag + 1e-6, COMPRESSION))
+        g_adv = tf.zeros_like(g_l2) if d_fake is None else losses.least_squares(d_fake, self.target)
+        l2_weight = self.l2_weight if self.adversarial_weight else 1.0
+        return self.adversarial_weight * g_adv + l2_weight * g_l2, {"g_adv": g_adv, "g_l2": g_l2}
+
+    # ---- the algorithm -----------------------------------------------------------------------------------------------
+
+    def train_step(self, data):
+        """1. Enhance. 2. Score. 3. D learns the scores of clean, enhanced (and noisy) speech. 4. G climbs D. No replay."""
+        noisy, clean = data  # (B, n) waveforms
+        report = {}
+        if self.adversarial_weight:
+            _, enhanced = self.enhance_batch(noisy)
+            kinds = [clean, enhanced, noisy] if self.noisy_term else [clean, enhanced]
+            scores = [tf.ones(tf.shape(clean)[0]), *(self.score_in_graph(clean, wav) for wav in kinds[1:])]
+            layers.power_iteration(self.discriminator)
+            with tf.GradientTape() as d_tape:
+                predictions = [self.judge(tf.stop_gradient(wav), clean) for wav in kinds]  # (B,) each
+                d_loss = self.discriminator_loss(predictions, scores)
+            d_norm = self.minimise(d_tape, d_loss, "discriminator")
+            report = dict(d_loss=d_loss, d_clean=tf.reduce_mean(predictions[0]), d_fake=tf.reduce_mean(predictions[1]),
+                          metric=tf.reduce_mean(scores[1]), d_grad_norm=d_norm)  # fmt: skip
+        return self.log_step(**report, **self.update_g(noisy, clean))
+
+    def update_d(self, candidate, clean, score):
+        """One step of D on one batch: predict `score` (B,) of `candidate` (B, n)."""
+        layers.power_iteration(self.discriminator)
+        with tf.GradientTape() as tape:
+            prediction = self.judge(candidate, clean)
+            d_loss = self.discriminator_loss([prediction], [score])
+        d_norm = self.minimise(tape, d_loss, "discriminator")
+        return dict(d_loss=d_loss, d_grad_norm=d_norm, surrogate_error=tf.reduce_mean(tf.abs(prediction - score)))
+
+    def update_g(self, noisy, clean):
+        """One step of G: eq. 5 through D, which stays as it is."""
+        with tf.GradientTape() as tape:
+            mag, wav = self.enhance_batch(noisy)
+            d_fake = None
+            if self.adversarial_weight:
+                d_fake = self.judge(wav, clean) if self.resynth else self.judge(mag, clean, is_mag=True)
+            g_loss, terms = self.generator_loss(clean, mag, d_fake)
+        return dict(g_loss=g_loss, g_grad_norm=self.minimise(tape, g_loss, "generator"), **terms)
+
+    def fit_epoch(self, batches, report):
+        """The outer schedule: score, D on the new, D on old and new, D on the new again, then G."""
+        if self.adversarial_weight:
+            current = []
+            for noisy, clean in batches:  # 1. G enhances, the metric scores; clean speech is a 1 by definition
+                enhanced = self.graph("enhance_batch")(noisy)[1].numpy()
+                current.append((clean, clean, np.ones(len(clean), np.float32)))
+                current.append((enhanced, clean, self.score(clean, enhanced)))
+                report(metric=np.nanmean(current[-1][2]))
+                if self.noisy_term:
+                    current.append((noisy, clean, self.score(clean, noisy)))
+            rng = np.random.default_rng((self.seed, int(self.step)))
+            past = self.replay.sample(self.history_portion, rng)
+            for lesson in (current, past + current, current):  # 2. D learns to predict the scores
+                for i in rng.permutation(len(lesson)):
+                    candidate, clean, score = lesson[i]
+                    scored = np.isfinite(score)
+                    if scored.any():
+                        report(**self.graph("update_d")(candidate[scored], clean[scored], score[scored]))
+            self.replay.extend(entry for entry in current if entry[0] is not entry[1])
+        for noisy, clean in batches:  # 3. G climbs what D has learnt
+            report(**self.graph("update_g")(noisy, clean))
+            self.step.assign_add(1)
+
+    def fit(self, x=None, epochs=1, utterances=UTTERANCES, callbacks=None, backup_dir=None, initial_epoch=0, verbose="auto",
+            validation_data=None):  # fmt: skip
+        """Train with the paper's outer schedule (`fit_epoch`): progress bar, callbacks and resume as in Keras.
+
+        Args:
+            x: dataset of (noisy, clean) waveform batches from ``ganse_tf.data.examples(pairs, model, batch_size=1)``.
+            epochs: MetricGAN epochs of `utterances` utterances (paper: 200 and 600).
+            utterances: taken from `x` per epoch (paper: 100).
+            callbacks, verbose, initial_epoch: as in Keras.
+            backup_dir: see `EnhancementGAN.fit`; the replay buffer is kept beside it and comes back too.
+            validation_data: same form as `x`; its mean squared error of compressed magnitudes is logged as val_g_l2.
+        """
+        return run_epochs(self, x, epochs, utterances, callbacks, backup_dir, initial_epoch, verbose, validation_data)
+
+    def graph(self, name):
+        """The method `name` as a TensorFlow graph for any batch of waveforms, traced once."""
+        if name not in self._trackers.graphs:
+            waves, scores = tf.TensorSpec([None, None], tf.float32), tf.TensorSpec([None], tf.float32)
+            inputs = {"enhance_batch": [waves], "update_d": [waves, waves, scores], "update_g": [waves, waves]}[name]
+            self._trackers.graphs[name] = tf.function(getattr(self, name), input_signature=inputs)
+        return self._trackers.graphs[name]
+
+    def test_step(self, data):
+        noisy, clean = data
+        mag, _ = self.enhance_batch(noisy)
+        return self.log(g_l2=self.generator_loss(clean, mag)[1]["g_l2"])
+
+    # ---- sound -------------------------------------------------------------------------------------------------------
+
+    def preprocess(self, noisy, clean):
+        """(n,) pair -> one example, the utterance itself (1, n); none if it is too short for D (29 frames, 0.43 s)."""
+        enough = tf.cast(tf.shape(noisy)[0] >= (self.min_frames - 1) * STFT["hop_length"], tf.int32)
+        return noisy[None][:enough], clean[None][:enough]
+
+    def enhance_segment(self, noisy):
+        """(n,) -> (n,)."""
+        return self.enhance_batch(noisy[None])[1][0]
+
+    # ---- the metric --------------------------------------------------------------------------------------------------
+
+    def score(self, clean, candidate):
+        """Q' in [0, 1] of each utterance of a NumPy batch (B, n), NaN where the metric fails."""
+        values = [self.metric(c, e, self.sample_rate) for c, e in zip(np.asarray(clean), np.asarray(candidate))]
+        return np.clip(np.array(values, np.float32), 0.0, 1.0)
+
+    def score_in_graph(self, clean, candidate):
+        """`score` as a graph node without gradient; a failed utterance counts as 0.5, the middle of the scale."""
+        score = tf.numpy_function(lambda c, e: np.nan_to_num(self.score(c, e), nan=0.5), [clean, candidate], tf.float32)
+        return tf.ensure_shape(tf.stop_gradient(score), [None])
+
+
+def normalised(metric):
+    """A metric's name or function -> ``f(clean, enhanced, sample_rate)`` whose values lie in [0, 1] (section 5.2)."""
+    if callable(metric):
+        return metric
+    if metric in ("pesq_wb", "pesq_nb"):
+        return lambda clean, enhanced, rate: (getattr(metrics, metric)(clean, enhanced, rate) + 0.5) / 5.0
+    if metric in ("stoi", "estoi"):
+        return getattr(metrics, metric)
+    raise ValueError(
+        f"metric is {metric!r}; use pesq_wb, pesq_nb, stoi, estoi, or give a function (clean, enhanced, rate) -> [0, 1]."
+    )

@@ -1,0 +1,142 @@
+"""MetricGAN and MetricGAN+: acceptance facts."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ganse_tf import layers
+from ganse_tf.models.metricgan import BINS, MetricGAN, build_generator, normalised
+from ganse_tf.schedule import ReplayBuffer
+from tests.common import CommonSuite, copy_of, same, trainable
+
+
+def loudness(clean, enhanced, sample_rate):
+    """A toy metric, quick and always defined."""
+    return float(np.exp(-abs(np.std(enhanced) - 0.05) * 10))
+
+
+def small(**kwargs):
+    return MetricGAN.plus(**{"metric": "stoi", "lstm_units": 8, "dense_units": 8, "d_filters": (2, 2, 2, 2), **kwargs})
+
+
+class TestMetricGAN(CommonSuite):
+    paper_model = MetricGAN
+    paper_counts = {"generator": 1_892_057, "discriminator": 345_330}
+    small = staticmethod(small)
+    batch_size = 2
+    overfit_to = 0.85
+
+
+def test_metricgan_plus_counts():
+    model = MetricGAN.plus()
+    assert trainable(model.generator) == 1_892_314
+    assert trainable(model.discriminator) == 19_010
+
+
+def test_shortest_spectrogram_of_the_paper_discriminator():
+    model = MetricGAN()
+    assert model.min_frames == 29
+    assert model.discriminator(tf.zeros((1, 29, BINS, 2))).shape == (1, 1)
+    with pytest.raises(Exception, match="(?i)negative|must be"):
+        model.discriminator(tf.zeros((1, 28, BINS, 2)))
+    short, long = tf.zeros(28 * 256 - 1), tf.zeros(28 * 256)
+    assert model.preprocess(short, short)[0].shape[0] == 0
+    assert model.preprocess(long, long)[0].shape[0] == 1
+
+
+@pytest.mark.parametrize("plus, top", [(False, 1.0), (True, 1.2)])
+def test_mask_range(plus, top):
+    mask = build_generator(plus, 4, 4)(50 * np.random.default_rng(0).standard_normal((1, 7, BINS)))
+    assert mask.shape == (1, 7, BINS)
+    assert float(tf.reduce_min(mask)) >= 0.05 - 1e-7 and float(tf.reduce_max(mask)) <= top + 1e-6
+
+
+def test_score_normalisation():
+    perfect = 0.1 * np.random.default_rng(0).standard_normal(16000).astype(np.float32)
+    assert MetricGAN.tiny().score(perfect[None], perfect[None])[0] == 1.0  # clipped: wide-band PESQ gives 1.029
+    assert normalised(loudness) is loudness
+    with pytest.raises(ValueError, match="pesq_wb"):
+        normalised("snr9")
+
+
+def test_losses_in_closed_form():
+    model = small()
+    predictions, scores = [tf.constant([0.9]), tf.constant([0.5])], [tf.constant([1.0]), tf.constant([0.6])]
+    assert float(model.discriminator_loss(predictions, scores)) == pytest.approx(0.02, abs=1e-6)
+    clean, mag = tf.zeros((1, 4096)), tf.zeros((1, 17, BINS))
+    for target, expected in ((1.0, 0.25), (0.5, 0.0)):
+        total, _ = small(target=target).generator_loss(clean, mag, tf.constant([0.5]))
+        assert float(total) == pytest.approx(expected, abs=1e-6)
+
+
+def test_generator_step_leaves_discriminator_and_power_iteration_vectors():
+    model = small()
+    model.compile()
+    wav = tf.random.stateless_normal((1, 8000), seed=(1, 2))
+    before = copy_of(model.discriminator.variables)
+    model.update_g(wav, wav)
+    assert same(before, model.discriminator.variables)
+    model.update_d(wav, wav, tf.constant([0.5]))
+    assert not same(before, model.discriminator.variables)
+
+
+def test_spectral_norm_after_thirty_power_iterations():
+    model = small()
+    layers.power_iteration(model.discriminator, steps=30)
+    for layer in model.discriminator.layers:
+        if hasattr(layer, "normalised_kernel"):
+            kernel = np.array(layer.normalised_kernel())
+            assert np.linalg.svd(kernel.reshape(-1, kernel.shape[-1]), compute_uv=False)[0] == pytest.approx(1, abs=1e-3)
+
+
+def test_black_box_metric_any_function_and_no_gradient_through_it():
+    calls = []
+
+    def metric(clean, enhanced, sample_rate):
+        calls.append((type(clean), enhanced.shape, sample_rate))
+        return 0.7
+
+    model = small(metric=metric)
+    model.compile()
+    wav = tf.random.stateless_normal((1, 8000), seed=(1, 2))
+    step = tf.function(model.update_d)
+    errors = [float(step(wav, wav, tf.constant(model.score(wav, wav)))["surrogate_error"]) for _ in range(40)]
+    assert calls[0] == (np.ndarray, (8000,), 16000)
+    assert errors[-1] < 0.1 < errors[0]  # D(.) goes to the constant 0.7
+    with tf.GradientTape() as tape:
+        tape.watch(wav)
+        score = model.score_in_graph(wav, wav)
+    assert tape.gradient(score, wav) is None
+
+
+def test_failed_scores_are_left_out():
+    model = small(metric=lambda clean, enhanced, rate: float("nan"))
+    model.compile()
+    wav = 0.1 * np.random.default_rng(0).standard_normal((1, 8000)).astype(np.float32)
+    reports = []
+    model.fit_epoch([(wav, wav)], lambda **values: reports.append(values))
+    assert sum("d_loss" in r for r in reports) == 2  # only clean speech, in the first and the last pass and no more
+    assert sum("g_loss" in r for r in reports) == 1
+
+
+def test_replay_buffer_keeps_old_scores_and_its_portion(tmp_path):
+    buffer, rng = ReplayBuffer(size=1000), np.random.default_rng(0)
+    for epoch in range(3):
+        buffer.extend([(np.full((1, 8), epoch / 4), np.zeros((1, 8)), np.array([epoch / 10]))] * 200)
+        buffer.save_newest(tmp_path / f"{epoch}.npz")
+    assert len(buffer) == 600
+    assert len(buffer.sample(0.1, rng)) == 60
+    candidate, _, score = buffer.sample(1.0, rng)[0]
+    assert float(score[0]) * 10 / 4 == pytest.approx(float(candidate[0, 0]), abs=1e-4)
+    again = ReplayBuffer(size=500)
+    again.load([tmp_path / f"{epoch}.npz" for epoch in range(3)])
+    assert len(again) == 500  # the oldest went
+    np.testing.assert_array_equal(again.entries[-1][0], buffer.entries[-1][0])
+
+
+def test_magnitude_feature_multiplies_the_spectrum():
+    model = small(feature="magnitude", learnable_sigmoid=False)
+    wav = 0.1 * tf.random.stateless_normal((1, 8000), seed=(1, 2))
+    mag, _ = model.enhance_batch(wav)
+    ratio = mag / tf.maximum(tf.abs(model.spectrum(wav)), 1e-6)
+    assert 0.049 < float(tf.reduce_min(ratio)) and float(tf.reduce_max(ratio)) < 1.001

@@ -24,6 +24,7 @@ Differs from the paper
 - Q' is clipped to [0, 1]: wide-band PESQ of identical signals maps to 1.029.
 - Spectral norm: one power iteration per D step instead of one per forward pass; a step of G leaves u alone.
 - No dropout 0.05 in G (first code only; not in the paper, not in MetricGAN+).
+- The replay buffer keeps G's outputs; the first code keeps the clean references as well.
 - Constant bins: standard deviation floored at 1e-5 (the first code adds 1e-12, which blows up rounding noise).
 - `adversarial_weight=0`: D and the metric are left out and G is trained by the mean squared error of power-compressed
   magnitudes; `l2_weight` adds the same term to eq. 5 (paper: 0).
@@ -91,7 +92,8 @@ class MetricGAN(EnhancementGAN):
         d_filters, d_kernels: D's convolutions.
         lstm_units, dense_units: G's sizes.
         history_portion: share of the replay buffer that D sees again each epoch (MetricGAN 0.1, MetricGAN+ 0.2).
-        history_size: most entries kept in the buffer; the oldest go first.
+        history_size: most batches kept in the buffer; the oldest go first.
+        d_passes: 3 = new, old and new, new again (MetricGAN's code); 2 = new, old (Algorithm 1 of MetricGAN+).
         resynth: let D see STFT(iSTFT(.)) of G's output.
         l2_weight: weight of the regression term in G's loss (paper: 0).
         learning_rate: of both Adams.
@@ -114,12 +116,12 @@ class MetricGAN(EnhancementGAN):
     def __init__(
         self, metric="pesq_wb", target=1.0, feature="log1p", normalise=True, learnable_sigmoid=False, noisy_term=False,
         d_filters=D_FILTERS, d_kernels=D_KERNELS, lstm_units=LSTM_UNITS, dense_units=DENSE_UNITS, history_portion=0.1,
-        history_size=10_000, resynth=True, l2_weight=0.0, learning_rate=LEARNING_RATE, **kwargs,
+        history_size=10_000, d_passes=3, resynth=True, l2_weight=0.0, learning_rate=LEARNING_RATE, **kwargs,
     ):  # fmt: skip
         config = dict(metric=metric, target=target, feature=feature, normalise=normalise, learnable_sigmoid=learnable_sigmoid,
                       noisy_term=noisy_term, d_filters=list(d_filters), d_kernels=list(d_kernels), lstm_units=lstm_units,
                       dense_units=dense_units, history_portion=history_portion, history_size=history_size,
-                      resynth=resynth, l2_weight=l2_weight, learning_rate=learning_rate)  # fmt: skip
+                      d_passes=d_passes, resynth=resynth, l2_weight=l2_weight, learning_rate=learning_rate)  # fmt: skip
         super().__init__(config=config, **kwargs)
         if feature not in ("log1p", "magnitude"):
             raise ValueError(f'feature is {feature!r}; use "log1p" or "magnitude".')
@@ -127,7 +129,7 @@ class MetricGAN(EnhancementGAN):
             raise ValueError(f"target is {target}; scores are normalised, so give a number in [0, 1].")
         self.metric, self.target, self.feature, self.normalise = normalised(metric), target, feature, normalise
         self.noisy_term, self.history_portion, self.resynth = noisy_term, history_portion, resynth
-        self.l2_weight, self.learning_rate = l2_weight, learning_rate
+        self.l2_weight, self.learning_rate, self.d_passes = l2_weight, learning_rate, d_passes
         self.replay = ReplayBuffer(history_size)
         self.min_frames = 1 + sum(k - 1 for k in d_kernels)  # 29: shorter spectrograms vanish in D's valid convolutions
         self.generator = build_generator(learnable_sigmoid, lstm_units, dense_units)
@@ -136,8 +138,8 @@ class MetricGAN(EnhancementGAN):
     @classmethod
     def plus(cls, **kwargs):
         """MetricGAN+: learnable sigmoid, noisy speech in L_D, 20 % replay, no input normalisation, a smaller D."""
-        plus = dict(learnable_sigmoid=True, noisy_term=True, history_portion=0.2, normalise=False, d_filters=PLUS_FILTERS,
-                    d_kernels=PLUS_KERNELS, learning_rate=PLUS_LEARNING_RATE)  # fmt: skip
+        plus = dict(learnable_sigmoid=True, noisy_term=True, history_portion=0.2, d_passes=2, normalise=False,
+                    d_filters=PLUS_FILTERS, d_kernels=PLUS_KERNELS, learning_rate=PLUS_LEARNING_RATE)  # fmt: skip
         return cls(**{**plus, **kwargs})
 
     @classmethod
@@ -196,7 +198,7 @@ class MetricGAN(EnhancementGAN):
 
     def train_step(self, data):
         """1. Enhance. 2. Score. 3. D learns the scores of clean, enhanced (and noisy) speech. 4. G climbs D. No replay."""
-        noisy, clean = data  # (B, n) waveforms
+        noisy, clean = data[:2]  # (B, n) waveforms
         report = {}
         if self.adversarial_weight:
             _, enhanced = self.enhance_batch(noisy)
@@ -233,23 +235,25 @@ class MetricGAN(EnhancementGAN):
     def fit_epoch(self, batches, report):
         """The outer schedule: score, D on the new, D on old and new, D on the new again, then G."""
         if self.adversarial_weight:
-            current = []
+            current, enhanced_entries = [], []
             for noisy, clean in batches:  # 1. G enhances, the metric scores; clean speech is a 1 by definition
                 enhanced = self.graph("enhance_batch")(noisy)[1].numpy()
                 current.append((clean, clean, np.ones(len(clean), np.float32)))
-                current.append((enhanced, clean, self.score(clean, enhanced)))
-                report(metric=np.nanmean(current[-1][2]))
+                enhanced_entries.append((enhanced, clean, self.score(clean, enhanced)))
+                report(metric=np.mean(np.nan_to_num(enhanced_entries[-1][2])))
                 if self.noisy_term:
                     current.append((noisy, clean, self.score(clean, noisy)))
+            current += enhanced_entries
             rng = np.random.default_rng((self.seed, int(self.step)))
             past = self.replay.sample(self.history_portion, rng)
-            for lesson in (current, past + current, current):  # 2. D learns to predict the scores
+            lessons = (current, past) if self.d_passes == 2 else (current, past + current, current)
+            for lesson in lessons:  # 2. D learns to predict the scores
                 for i in rng.permutation(len(lesson)):
                     candidate, clean, score = lesson[i]
                     scored = np.isfinite(score)
                     if scored.any():
                         report(**self.graph("update_d")(candidate[scored], clean[scored], score[scored]))
-            self.replay.extend(entry for entry in current if entry[0] is not entry[1])
+            self.replay.extend(enhanced_entries)
         for noisy, clean in batches:  # 3. G climbs what D has learnt
             report(**self.graph("update_g")(noisy, clean))
             self.step.assign_add(1)
@@ -277,7 +281,7 @@ class MetricGAN(EnhancementGAN):
         return self._trackers.graphs[name]
 
     def test_step(self, data):
-        noisy, clean = data
+        noisy, clean = data[:2]
         mag, _ = self.enhance_batch(noisy)
         return self.log(g_l2=self.generator_loss(clean, mag)[1]["g_l2"])
 

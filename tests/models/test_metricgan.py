@@ -16,7 +16,7 @@ def loudness(clean, enhanced, sample_rate):
 
 
 def small(**kwargs):
-    return MetricGAN.plus(**{"metric": "stoi", "lstm_units": 8, "dense_units": 8, "d_filters": (2, 2, 2, 2), **kwargs})
+    return MetricGAN.plus(**{"metric": "stoi", "lstm_units": 8, "dense_units": 8, "learning_rate": 0.02, "d_filters": (2, 2, 2, 2), **kwargs})
 
 
 class TestMetricGAN(CommonSuite):
@@ -115,7 +115,7 @@ def test_failed_scores_are_left_out():
     wav = 0.1 * np.random.default_rng(0).standard_normal((1, 8000)).astype(np.float32)
     reports = []
     model.fit_epoch([(wav, wav)], lambda **values: reports.append(values))
-    assert sum("d_loss" in r for r in reports) == 2  # only clean speech, in the first and the last pass and no more
+    assert sum("d_loss" in r for r in reports) == 1  # clean speech only, in the first pass (the buffer is empty)
     assert sum("g_loss" in r for r in reports) == 1
 
 

@@ -1,0 +1,77 @@
+"""Released weights: name -> model, file, SHA-256, how trained, how scored. Everything lies inside the package.
+
+``presets.json`` beside the weights is written by ``python -m training.release`` and holds one card per preset.
+The files hold the generator only, as float16: enough to enhance, and to go on training with a fresh D.
+"""
+
+import functools
+import hashlib
+import importlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+WEIGHTS = Path(__file__).parent / "weights"
+INDEX = WEIGHTS / "presets.json"
+
+
+@functools.cache
+def cards():
+    """All cards: name -> dict with class, config, file, sha256, data, licences, minutes, command, scores, limits."""
+    return json.loads(INDEX.read_text(encoding="utf-8")) if INDEX.exists() else {}
+
+
+def names():
+    """Names that `from_preset` knows."""
+    return sorted(cards())
+
+
+def from_preset(name):
+    """Build a released model and load its trained generator.
+
+    Args:
+        name: one of `names()`.
+
+    Returns:
+        The paper's model, not compiled; ``enhance`` works at once.
+
+    Raises:
+        ValueError: no such preset, or its file is damaged (SHA-256 differs from the card).
+
+    Example:
+        >>> model = ganse_tf.from_preset("metricgan")
+        >>> enhanced = model.enhance(noisy, sample_rate=16000)
+    """
+    if name not in cards():
+        raise ValueError(f"There is no preset {name!r}. Released presets: {', '.join(names()) or 'none'}.")
+    card = cards()[name]
+    path = WEIGHTS / card["file"]
+    content = path.read_bytes() if path.exists() else b""
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != card["sha256"]:
+        raise ValueError(
+            f"The weights of preset {name!r} are damaged: {path.name} has SHA-256 {digest[:16]}..., the card says "
+            f"{card['sha256'][:16]}.... Reinstall the package: pip install --force-reinstall --no-deps ganse_tf."
+        )
+    module, _, class_name = card["class"].rpartition(".")
+    model = getattr(importlib.import_module(module), class_name)(**card["config"])
+    with np.load(path) as file:
+        model.generator.set_weights([file[f"w{i:03d}"].astype(np.float32) for i in range(len(file.files))])
+    return model
+
+
+def save(name, model, card):
+    """Write `model`'s generator and its card under `name` (used by the training scripts, not by users)."""
+    WEIGHTS.mkdir(exist_ok=True)
+    path = WEIGHTS / f"{name}.npz"
+    np.savez_compressed(path, **{f"w{i:03d}": w.astype(np.float16) for i, w in enumerate(model.generator.get_weights())})
+    config = {k: v for k, v in model.get_config().items() if k != "name"}
+    entry = {
+        "class": f"{type(model).__module__}.{type(model).__name__}", "config": config, "file": path.name,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "parameters": int(model.generator.count_params()), **card,
+    }  # fmt: skip
+    known = {**cards(), name: entry}
+    INDEX.write_text(json.dumps(dict(sorted(known.items())), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    cards.cache_clear()
+    return path

@@ -1,0 +1,1 @@
+"""Trainings behind the released weights: `python -m training.release NAME --data FOLDER`."""

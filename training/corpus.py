@@ -1,0 +1,56 @@
+"""Real speech and noise for the released weights, mixed on the fly; who trains, who validates, who is never touched.
+
+The folder holds ``speech/`` and ``noise/`` with 16 kHz FLAC files and ``manifests/dev.csv`` (path, corpus, speaker, dr_db).
+Training speech: LibriSpeech train-clean-100 speakers with a quiet background (dr_db >= 33) and Picovoice barista commands.
+Validation: LibriSpeech test-other speakers, and noise recordings that never occur in training.
+"""
+
+import csv
+from pathlib import Path
+
+from ganse_tf import data
+
+QUIET_DB = 33.0  # dr_db = 95th minus 5th percentile of frame level; below this the "clean" target is itself noisy
+VALID_NOISES = ("blanket/city", "esc10/sea_waves", "gui_project/farm", "speech_commands/running_tap")
+VALID_SNRS = (0.0, 5.0, 10.0, 15.0)
+LICENCES = "LibriSpeech CC BY 4.0; Picovoice barista Apache-2.0; noises CC0, CC BY 3.0/4.0 or public domain"
+
+
+def speech_files(folder):
+    """(training, validation) speech paths."""
+    with open(Path(folder) / "manifests" / "dev.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["kind"] == "speech"]
+    train = [r for r in rows if r["corpus"] == "librispeech_train_clean_100" and float(r["dr_db"]) >= QUIET_DB]
+    train += [r for r in rows if r["corpus"] == "picovoice_barista"]
+    valid = [r for r in rows if r["corpus"] == "librispeech_test_other"]
+    return [[str(Path(folder) / r["path"]) for r in part] for part in (train, valid)]
+
+
+def noise_files(folder):
+    """(training, validation) noise paths: whole recordings are held out for validation."""
+    files = sorted((Path(folder) / "noise").rglob("*.flac"))
+    held_out = [f for f in files if f"{f.parent.name}/{f.stem}" in VALID_NOISES]
+    return [str(f) for f in files if f not in held_out], [str(f) for f in held_out]
+
+
+def training_mixer(folder, seconds, length, seed, snr_db=(-5.0, 20.0), level_db=(-36.0, -18.0)):
+    """Endless training pairs: every epoch new mixtures."""
+    return data.Mixer(speech_files(folder)[0], noise_files(folder)[0], snr_db=snr_db, seconds=seconds, level_db=level_db,
+                      length=length, seed=seed)  # fmt: skip
+
+
+def validation_pairs(folder, n=24, seconds=4.0, seed=7):
+    """`n` fixed pairs of validation speakers and noises at 0, 5, 10 and 15 dB."""
+    from ganse_tf import audio
+
+    speech, noise = speech_files(folder)[1], noise_files(folder)[1]
+    pairs = []
+    for i in range(n):
+        path = speech[(i * 13 + 1) % len(speech)]  # 13 and 80 have no common divisor: speakers take turns
+        clean, rate = audio.read(path)
+        snr = VALID_SNRS[i % len(VALID_SNRS)]
+        name = f"{Path(path).stem}_{i:02d}"
+        kind = noise[i // 4 % len(noise)]
+        noisy, clean = data.mix(clean[: int(seconds * rate)], audio.read(kind)[0], snr, name=name, seed=seed)
+        pairs.append(data.Pair(name, noisy, clean, rate, noise=kind, snr_db=snr, split="valid"))
+    return pairs

@@ -97,7 +97,7 @@ def test_track_noise_is_capped_by_the_quietest_moment_nearby():
     power[:50] = 1000.0  # a recording that opens with 0.8 s of speech, then pauses
     tracked = classical.track_noise(power, 6)
     assert np.all(tracked[0] == 1000.0)  # no pause within 0.75 s: nothing better is known
-    assert np.all(tracked[60:] < 3.1)
+    assert np.all(tracked[60:] < 4)  # 3 times the quiet level, and a rest of the decaying smoother
 
 
 def test_gains_at_high_snr_are_the_wiener_gain():

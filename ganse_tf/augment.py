@@ -37,13 +37,13 @@ def freq_mask(spec, max_width, seed, value=0.0):
         [4, 100, 257]
     """
     spec = tf.cast(spec, tf.float32)
-    return tf.where(_outside_band(spec, -1, max_width, seed)[..., None, :], spec, value)
+    return tf.ensure_shape(tf.where(_outside_band(spec, -1, max_width, seed)[..., None, :], spec, value), spec.shape)
 
 
 def time_mask(spec, max_width, seed, value=0.0):
     """Overwrite one random stretch of 0 to `max_width` frames; arguments as in `freq_mask`."""
     spec = tf.cast(spec, tf.float32)
-    return tf.where(_outside_band(spec, -2, max_width, seed)[..., None], spec, value)
+    return tf.ensure_shape(tf.where(_outside_band(spec, -2, max_width, seed)[..., None], spec, value), spec.shape)
 
 
 def fade(wav, fade_in=0, fade_out=0, mode="linear"):

@@ -52,21 +52,6 @@ def _pad(x, before, after, axis=-1, mode="CONSTANT"):
     return tf.pad(x, paddings, mode=mode)
 
 
-def _cut(wav, frame_length, hop_length):
-    """tf.signal.frame with its true gradient, overlap-add (the built-in one scatters and takes 4 times as long)."""
-
-    @tf.custom_gradient
-    def cut(wav):
-        def gradient(frames):
-            added = tf.signal.overlap_and_add(frames, hop_length)[..., :n]
-            return _pad(added, 0, n - tf.shape(added)[-1])
-
-        n = tf.shape(wav)[-1]
-        return tf.signal.frame(wav, frame_length, hop_length), gradient
-
-    return cut(wav)
-
-
 # ---- windows ---------------------------------------------------------------------------------------------------------
 
 
@@ -173,7 +158,7 @@ def stft(wav, n_fft=512, hop_length=256, win_length=None, window="hann", pad_mod
         mirrored_left, mirrored_right = _between(0, n - 1, left), _between(0, n - 1, right)
         wav = _pad(wav, mirrored_left, mirrored_right, mode="REFLECT")
         left, right = left - mirrored_left, right - mirrored_right
-    frames = _cut(_pad(wav, left, right), n_fft, hop_length)  # (..., frames, n_fft)
+    frames = tf.signal.frame(_pad(wav, left, right), n_fft, hop_length)  # (..., frames, n_fft)
     return tf.signal.rfft(frames * samples)
 
 
@@ -342,7 +327,7 @@ def frame(wav, frame_length, hop_length, pad_end=True):
         hops = -((frame_length - n) // hop_length)  # ceil((n - frame_length) / hop_length)
         total = frame_length + _between(0, hops, hops) * hop_length
         wav = _pad(wav, 0, total - n)
-    return _cut(wav, frame_length, hop_length)
+    return tf.signal.frame(wav, frame_length, hop_length)
 
 
 def overlap_add(frames, hop_length, length=None, window=None, normalise=True, windowed=False):

@@ -52,9 +52,9 @@ class Pair:
         Raises:
             AudioError: a side is missing, empty, NaN, stereo, or the two differ in length or rate.
         """
-        noisy, noisy_rate = _load(self.noisy, self.sample_rate, f"{self.name}: noisy")
-        clean, clean_rate = _load(self.clean, self.sample_rate, f"{self.name}: clean")
-        _check_sides(self.name, len(noisy), noisy_rate, len(clean), clean_rate)
+        noisy, noisy_rate = load_mono(self.noisy, self.sample_rate, f"{self.name}: noisy")
+        clean, clean_rate = load_mono(self.clean, self.sample_rate, f"{self.name}: clean")
+        check_sides(self.name, len(noisy), noisy_rate, len(clean), clean_rate)
         return noisy, clean, clean_rate
 
 
@@ -140,7 +140,7 @@ def _side(folder, side):
     )
 
 
-def _audio_files(folder):
+def audio_files(folder):
     """Relative path without suffix -> file, for every audio file below the folder."""
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in audio.AUDIO_SUFFIXES)
     return {p.relative_to(folder).with_suffix("").as_posix(): p for p in files}
@@ -148,7 +148,7 @@ def _audio_files(folder):
 
 def _folder_pairs(folder):
     noisy_dir, clean_dir = _side(folder, "noisy"), _side(folder, "clean")
-    noisy, clean = _audio_files(noisy_dir), _audio_files(clean_dir)
+    noisy, clean = audio_files(noisy_dir), audio_files(clean_dir)
     if not noisy and not clean:
         raise audio.AudioError(f"'{noisy_dir}' and '{clean_dir}' hold no audio ({', '.join(audio.AUDIO_SUFFIXES)}).")
     lonely = [f"{noisy_dir.name}/{name}" for name in noisy if name not in clean]
@@ -205,8 +205,8 @@ def _manifest_pairs(path):
     return found
 
 
-def _load(side, sample_rate, name):
-    """One side of a pair -> (float32 mono, rate)."""
+def load_mono(side, sample_rate, name):
+    """A path or array -> (float32 (n,), rate); refuses stereo and a file whose rate is not `sample_rate` (if given)."""
     if isinstance(side, (str, os.PathLike)):
         wav, rate = audio.read(side)
         if sample_rate is not None and rate != sample_rate:
@@ -217,14 +217,58 @@ def _load(side, sample_rate, name):
         rate = sample_rate or SAMPLE_RATE
         wav = audio.validate(side, rate, name=name)
     if wav.ndim > 1:
-        raise audio.AudioError(
-            f"{name} has {wav.shape[1]} channels; pairs are mono. Choose one channel (wav[:, 0]) or average them "
-            "(audio.read(path, mono=True)), for noisy and clean alike."
-        )
+        raise stereo(name, wav.shape[1])
     return wav, rate
 
 
-def _check_sides(name, noisy_length, noisy_rate, clean_length, clean_rate):
+def header(path):
+    """(rate in Hz, samples) of a mono file, without decoding it where the format allows."""
+    import soundfile
+
+    path = Path(path)
+    if not path.is_file() or path.suffix.lower() not in (".wav", ".flac"):
+        wav, rate = load_mono(path, None, path.name)  # says what is wrong; lossy formats do not know their exact length
+        return rate, len(wav)
+    try:
+        info = soundfile.info(path)
+    except soundfile.SoundFileError:
+        audio.read(path)  # explains it
+        raise
+    if info.channels > 1:
+        raise stereo(f"'{path}'", info.channels)
+    if info.frames == 0:
+        audio.read(path)
+    return info.samplerate, info.frames
+
+
+def stereo(name, channels):
+    """The error for a recording with several channels."""
+    return audio.AudioError(
+        f"{name} has {channels} channels; training data and pairs are mono. Choose one channel (wav[:, 0]) or average them "
+        "(audio.read(path, mono=True)), for noisy and clean alike."
+    )
+
+
+def wrong_rate(name, rate, expected):
+    """The error for training data at another rate."""
+    return audio.AudioError(
+        f"{name} has {rate} Hz; expected {expected} Hz. Training data is never resampled silently: convert it once, noisy and "
+        f"clean alike, with data_prep or audio.resample(wav, {rate}, {expected}) and audio.write."
+    )
+
+
+def pack(wav):
+    """float32 -> int16, exact for 16-bit files; kept as float32 when samples go beyond full scale."""
+    scaled = np.rint(wav * audio.INT16_SCALE)
+    return scaled.astype(np.int16) if -32768 <= scaled.min() and scaled.max() <= 32767 else wav
+
+
+def unpack(wav):
+    """The inverse of `pack`."""
+    return wav.astype(np.float32) / audio.INT16_SCALE if wav.dtype == np.int16 else wav
+
+
+def check_sides(name, noisy_length, noisy_rate, clean_length, clean_rate):
     if noisy_rate != clean_rate:
         raise audio.AudioError(
             f"{name}: noisy has {noisy_rate} Hz and clean {clean_rate} Hz; a pair needs one rate. Use audio.resample."

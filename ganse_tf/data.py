@@ -6,132 +6,230 @@
 
 A *pair* is one noisy recording and the clean recording of the same length. A `Mixer` makes new pairs without end from
 clean speech and noise. `examples` turns either into the batches a model trains on. Only `examples` needs TensorFlow,
-and imports it when it is called.
+and imports it when it is called. The names below live in `corpus.py`, `mixing.py` and `data_records.py`.
 """
 
-import hashlib
-import math
+import os
+import time
+import zlib
 
 import numpy as np
 
-from ganse_tf import audio, noises
-from ganse_tf.corpus import MANIFEST_COLUMNS, SAMPLE_RATE, Pair, Utterance, pairs, read_manifest, toy_corpus
+from ganse_tf import audio
+from ganse_tf.corpus import (
+    MANIFEST_COLUMNS,
+    SAMPLE_RATE,
+    Pair,
+    Utterance,
+    check_sides,
+    header,
+    load_mono,
+    pack,
+    pairs,
+    read_manifest,
+    toy_corpus,
+    unpack,
+    wrong_rate,
+)  # fmt: skip
+from ganse_tf.data_records import Records, write_records
+from ganse_tf.mixing import Mixer, generator, mix, toy_pairs
 
 __all__ = [
-    "MANIFEST_COLUMNS", "Pair", "Utterance", "mix", "pairs", "read_manifest", "toy_corpus", "toy_pairs",
+    "MANIFEST_COLUMNS", "Mixer", "Pair", "Records", "Utterance", "examples", "mix", "pairs", "read_manifest",
+    "toy_corpus", "toy_pairs", "write_records",
 ]  # fmt: skip
-MAX_PEAK = 0.99  # mixtures that reach this are scaled down, clean and noisy alike
+SHUFFLE_BYTES = 64 * 2**20  # size of the shuffle buffer of `examples`
+MAX_SHUFFLE = 10000  # examples in that buffer at most
+COUNT_SECONDS = 2.0  # time `examples` spends on counting the examples of an epoch
 
 
-# ---- mixing ----------------------------------------------------------------------------------------------------------
+def examples(source, model, batch_size=16, shuffle=True, seed=0, crop_seconds=None, cache=True):
+    """Turn pairs into the batches a model trains on.
 
+    pair -> `model.preprocess(noisy, clean)` -> its examples one by one -> shuffled -> batches. `preprocess` gets two
+    float32 waveforms (n,) and returns tensors, alone or in a tuple or dict, whose first axis counts examples (0 is
+    allowed); how many there are may depend on the length of the pair only. If `model.padded` is true, the time axis of the
+    examples is free and padded with zeros to the longest of the batch.
 
-def _generator(*key):
-    """A random generator that depends only on the key: the same on every machine, in any order, in any process."""
-    digest = hashlib.sha256("|".join(str(part) for part in key).encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest[:8], "little"))
-
-
-def mix(clean, noise, snr_db, *, name="", seed=0, part=(0.0, 1.0), details=False):
-    """Add noise to clean speech at an exact signal-to-noise ratio.
-
-    ``noisy = clean + g * noise`` with ``g = sqrt(sum(clean^2) / (sum(noise^2) * 10^(snr_db / 10)))``: power over the whole
-    utterance. The stretch of noise is drawn at random, seeded by `name` and `seed`, and repeated when it is too short.
-    If a sample would reach 0.99, clean and noisy are scaled down together, which leaves the SNR as it is.
+    The order of an epoch (and the mixtures of a `Mixer`) is drawn from `(seed, model.step)`, where `model.step`, the
+    saved counter of training steps, is read when the iteration starts. A training that was killed and resumed
+    therefore sees exactly the batches it would have seen. This holds for one pass per `fit` epoch: not for `.repeat()`.
 
     Args:
-        clean: float (n,), full scale 1.
-        noise: float (m,), any level.
-        snr_db: dB; papers use -5 to 20.
-        name: of the utterance; another name draws another stretch.
+        source: list of Pair, anything `pairs` takes, a `Mixer`, or `Records`.
+        model: an EnhancementGAN, or any object with `preprocess` (and optionally `sample_rate`, `step`, `padded`).
+        batch_size: examples per batch; the last batch of an epoch may be smaller.
+        shuffle: False gives the same batches in the same order every time, also from a Mixer (for validation).
         seed: whole number.
-        part: share of the noise that may be used, from 0 to 1: (0, 0.8) for training and (0.8, 1) for testing never
-            overlap.
-        details: return what was done, too (for a manifest).
+        crop_seconds: take a random stretch of this length from every pair, another one every epoch; a shorter pair is
+            padded with zeros at its end (kept short if `model.padded`). None takes whole pairs.
+        cache: keep decoded files in memory as 16-bit integers (an hour of pairs at 16 kHz takes 230 MB).
 
     Returns:
-        (noisy, clean), float32 (n,). With `details` also a dict of `gain` (of the noise, after scaling), `scale` (of the
-        clean speech) and `noise_offset` (samples).
+        tf.data.Dataset; its cardinality is known when counting takes less than two seconds.
 
     Raises:
-        AudioError: not one-dimensional, silent, NaN, or a `part` that holds no samples.
+        AudioError: a rate other than the model's, unequal lengths, stereo, missing files, or nothing long enough.
 
     Example:
-        >>> noisy, clean = mix(speech, noises.make("pink", len(speech)), snr_db=5)  # doctest: +SKIP
+        >>> batches = examples(toy_pairs("train", n=8), model, batch_size=4)  # doctest: +SKIP
     """
-    clean = np.asarray(_mono(clean, "clean"), np.float64)
-    noise = np.asarray(_mono(noise, "noise"), np.float64)
-    if not np.isfinite(snr_db):
-        raise audio.AudioError(f"snr_db is {snr_db}; expected a number in dB, for example 5.")
-    if not 0 <= part[0] < part[1] <= 1:
-        raise audio.AudioError(f"part is {part}; expected two shares 0 <= start < end <= 1, for example (0, 0.8).")
-    first, last = round(part[0] * len(noise)), round(part[1] * len(noise))
-    if first == last:
-        raise audio.AudioError(f"part={part} of a noise of {len(noise)} samples holds no sample; give a longer noise.")
-    room = last - first - len(clean)
-    offset = first + int(_generator(seed, name).integers(room + 1 if room > 0 else last - first))
-    used = noise[first:last][np.arange(offset - first, offset - first + len(clean)) % (last - first)]
-    clean_power, noise_power = np.mean(clean**2), np.mean(used**2)
-    for power, what in ((clean_power, "clean"), (noise_power, "noise")):
-        if power == 0:
-            raise audio.AudioError(
-                f"{name or 'mix'}: the {what} signal is silent (all zeros), so no SNR can be set. Leave it out."
+    import tensorflow as tf
+
+    if not hasattr(model, "preprocess"):
+        raise TypeError(f"model is {type(model).__name__}; expected an object with preprocess(noisy, clean), such as SEGAN().")
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; expected at least 1.")
+    sample_rate = getattr(model, "sample_rate", SAMPLE_RATE)
+    padded = bool(getattr(model, "padded", False))
+    crop = None if crop_seconds is None else round(crop_seconds * sample_rate)
+    if crop is not None and crop < 1:
+        raise ValueError(f"crop_seconds is {crop_seconds}; expected a length above 0, for example 2.0, or None.")
+    if isinstance(source, (Mixer, Records)):
+        if source.sample_rate != sample_rate:
+            raise wrong_rate(f"The {type(source).__name__}", source.sample_rate, sample_rate)
+    else:
+        source = _Files(pairs(source), sample_rate, cache)
+    lengths, longest = source.lengths(), source.longest()
+    if crop is not None:
+        lengths = lengths and [min(n, crop) if padded else crop for n in lengths]
+        longest = min(longest, crop) if padded else crop
+    total, example_bytes = _count(tf, model, lengths, longest)
+    stream = source if isinstance(source, Records) else _Stream(source)
+
+    def epoch():
+        return np.int64(np.asarray(model.step) if shuffle and hasattr(model, "step") else 0)
+
+    def order(key):
+        return stream.order(int(key), seed, shuffle)
+
+    def items(key):
+        found = tf.ensure_shape(tf.numpy_function(order, [key], stream.item_dtype), [None])
+        return tf.data.Dataset.from_tensor_slices(found).map(lambda item: (key, item))
+
+    def cut(key, i, noisy, clean):
+        """The same random stretch of both sides, drawn from (seed, epoch, i); no stretch without `crop`."""
+        if crop is None:
+            return noisy, clean
+        length = tf.shape(noisy)[0]
+        places = tf.maximum(length - crop, 0) + 1
+        start = tf.random.stateless_uniform([], tf.stack([key + crop_seed, i]), 0, places, tf.int32)
+        missing = 0 if padded else tf.maximum(crop - length, 0)
+        sides = (tf.pad(wav[start : start + crop], [[0, missing]]) for wav in (noisy, clean))
+        return tuple(tf.ensure_shape(wav, [None if padded else crop]) for wav in sides)
+
+    def preprocess(key, i, noisy, clean):
+        # The 0 keeps a tuple of examples in one piece on its way into from_tensor_slices.
+        return model.preprocess(*cut(key, i, noisy, clean)), 0
+
+    crop_seed = zlib.crc32(f"crop {seed}".encode())
+    dataset = tf.data.Dataset.from_tensors(0).map(lambda _: tf.ensure_shape(tf.numpy_function(epoch, [], tf.int64), []))
+    dataset = stream.waveforms(dataset.flat_map(items)).map(preprocess, tf.data.AUTOTUNE)
+    dataset = dataset.flat_map(lambda found, _: tf.data.Dataset.from_tensor_slices(found))
+    if shuffle:
+        buffer = int(np.clip(SHUFFLE_BYTES // example_bytes, 1, MAX_SHUFFLE))
+        dataset = dataset.shuffle(buffer, seed=seed, reshuffle_each_iteration=False)
+    dataset = dataset.padded_batch(batch_size) if padded else dataset.batch(batch_size)
+    if total is not None:
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(-(-total // batch_size)))
+    return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def _count(tf, model, lengths, longest):
+    """(examples per epoch or None, bytes of the largest example), by running `preprocess` on noise once per length."""
+    preprocess = tf.function(model.preprocess, input_signature=[tf.TensorSpec([None], tf.float32)] * 2)
+    known, example_bytes, deadline = {}, 1, time.monotonic() + COUNT_SECONDS
+    for n in sorted(set(lengths or [longest]), reverse=True):
+        if known and time.monotonic() > deadline:
+            return None, example_bytes
+        wav = generator(n).uniform(-0.1, 0.1, n).astype(np.float32)
+        found = tf.nest.flatten(preprocess(wav, wav))
+        counts = {int(tensor.shape[0]) for tensor in found}
+        if len(counts) != 1:
+            raise ValueError(
+                f"{type(model).__name__}.preprocess returned tensors of shapes {[tuple(t.shape) for t in found]}; their first "
+                "axis counts the examples and must be equal. Add it with wav[None] when a pair is one example."
             )
-    gain = math.sqrt(clean_power / noise_power) * 10 ** (-snr_db / 20)
-    noisy = clean + gain * used
-    scale = min(1.0, MAX_PEAK / max(np.abs(noisy).max(), np.abs(clean).max()))
-    noisy, clean = (scale * noisy).astype(np.float32), (scale * clean).astype(np.float32)
-    if details:
-        return noisy, clean, {"gain": gain * scale, "scale": scale, "noise_offset": offset}
-    return noisy, clean
+        known[n] = counts.pop()
+        if known[n]:
+            example_bytes = max(example_bytes, sum(t.dtype.size * int(np.prod(t.shape[1:])) for t in found))
+    total = sum(known[n] for n in lengths or [longest])
+    if total == 0:
+        raise audio.AudioError(
+            f"No pair is long enough for one example of {type(model).__name__}: the longest has {longest} samples "
+            f"({longest / getattr(model, 'sample_rate', SAMPLE_RATE):.2f} s). Use longer recordings or a shorter window."
+        )
+    return total if lengths else None, example_bytes
 
 
-def _mono(wav, name):
-    wav = audio.validate(wav, SAMPLE_RATE, name=name)
-    if wav.ndim > 1:
-        raise audio.AudioError(f"{name} has {wav.shape[1]} channels; expected mono, shape (samples,). Take one: wav[:, 0].")
-    return wav
+class _Files:
+    """A list of Pair, checked before training starts; files are read at first use and then kept."""
+
+    def __init__(self, found, sample_rate, cache):
+        self.pairs, self.cache = found, {} if cache else None
+        self._lengths = [_length(pair, sample_rate) for pair in found]
+
+    def __len__(self):
+        return len(self.pairs)
+
+    def lengths(self):
+        return self._lengths
+
+    def longest(self):
+        return max(self._lengths)
+
+    def at(self, epoch, i):
+        """float32 (noisy, clean) of pair i, the same in every epoch."""
+        pair = self.pairs[i]
+        if self.cache is None or not _is_path(pair.noisy) and not _is_path(pair.clean):
+            return pair.load()[:2]
+        if i not in self.cache:
+            self.cache[i] = tuple(pack(wav) for wav in pair.load()[:2])
+        return tuple(unpack(wav) for wav in self.cache[i])
 
 
-def toy_pairs(split="test", n=None, snr_db=(0, 5, 10, 15), kinds=None, seed=0):
-    """Noisy versions of the toy corpus, made on the spot: every utterance once.
+def _is_path(side):
+    return isinstance(side, (str, os.PathLike))
 
-    Kinds of noise and SNRs take turns, so that every combination is equally frequent; the order is shuffled, so that the
-    first `n` are a fair sample. Each pair has noise of its own, never heard in another split. Babble consists of training
-    speakers, without the one who is speaking.
 
-    Args:
-        split: "train", "valid", "test" or None.
-        n: how many pairs; None means all.
-        snr_db: SNRs in dB, a tuple or one number.
-        kinds: of `noises.KINDS`; None means all seven.
-        seed: whole number.
+def _length(pair, sample_rate):
+    """Samples of a pair, from the headers of its files; refuses what could not be trained on."""
+    sides = []
+    for side, what in ((pair.noisy, "noisy"), (pair.clean, "clean")):
+        if _is_path(side):
+            rate, n = header(side)
+        else:
+            wav, rate = load_mono(side, pair.sample_rate, f"{pair.name}: {what}")
+            n = len(wav)
+        sides += [n, rate]
+    check_sides(pair.name, *sides)
+    if rate != sample_rate:
+        raise wrong_rate(pair.name, rate, sample_rate)
+    return n
 
-    Returns:
-        list of Pair with float32 arrays.
 
-    Example:
-        >>> pairs = toy_pairs("train", n=8, kinds=("white",))
-    """
-    levels = (snr_db,) if np.isscalar(snr_db) else tuple(snr_db)
-    kinds = tuple(noises.KINDS) if kinds is None else (kinds,) if isinstance(kinds, str) else tuple(kinds)
-    conditions = [(kind, level) for kind in kinds for level in levels]
-    speech = toy_corpus(split)
-    if n is not None and not 0 < n <= len(speech):
-        raise ValueError(f"n is {n}; the toy corpus has {len(speech)} utterances in this split: choose 1 to {len(speech)}.")
-    rng = _generator("toy_pairs", split, seed)
-    order = rng.permutation(len(speech))[:n]
-    turns = np.concatenate([rng.permutation(len(conditions)) for _ in range(-(-len(order) // len(conditions)))])
-    found = []
-    for i, turn in zip(order, turns):
-        utterance, (kind, level) = speech[i], conditions[turn]
-        noise_seed = int(_generator("toy_noise", utterance.name, kind, seed).integers(2**31))
-        noise = noises.make(kind, len(utterance.wav), utterance.sample_rate, noise_seed, exclude=(utterance.speaker,))
-        noisy, clean = mix(utterance.wav, noise, level, name=utterance.name, seed=seed)
-        found.append(
-            Pair(
-                utterance.name, noisy, clean, utterance.sample_rate, utterance.speaker, utterance.text, kind, float(level),
-                utterance.split, utterance.words,
-            )
-        )  # fmt: skip
-    return found
+class _Stream:
+    """Brings an indexed source (`_Files` or `Mixer`) into tf.data: order of an epoch, then pair by pair."""
+
+    item_dtype = "int64"
+
+    def __init__(self, source):
+        self.source = source
+
+    def order(self, epoch, seed, shuffle):
+        n = len(self.source)
+        return generator(seed, "order", epoch).permutation(n) if shuffle else np.arange(n)
+
+    def load(self, epoch, i):
+        found = self.source.at(int(epoch), int(i))
+        return found.load()[:2] if isinstance(found, Pair) else found
+
+    def waveforms(self, dataset):
+        """Dataset of (epoch, i) -> dataset of (epoch, i, noisy, clean)."""
+        import tensorflow as tf
+
+        def load(epoch, i):
+            sides = tf.numpy_function(self.load, [epoch, i], [tf.float32, tf.float32])
+            return epoch, i, *(tf.ensure_shape(wav, [None]) for wav in sides)
+
+        return dataset.map(load, tf.data.AUTOTUNE)

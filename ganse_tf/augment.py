@@ -52,7 +52,7 @@ def fade(wav, fade_in=0, fade_out=0, mode="linear"):
     Args:
         wav: (..., n).
         fade_in, fade_out: samples, <= n.
-        mode: "linear", "exponential" (slow start, x 2^(x-1)) or "logarithmic" (fast start, 1 + log10(0.1 + x)).
+        mode: "linear", "exponential" (slow start, (e^x - 1) / (e - 1)) or "logarithmic" (fast start, log2(1 + x)).
 
     Returns:
         float32 (..., n).
@@ -61,8 +61,11 @@ def fade(wav, fade_in=0, fade_out=0, mode="linear"):
         >>> fade([1.0, 1.0, 1.0], fade_in=3).numpy().tolist()
         [0.0, 0.5, 1.0]
     """
-    curves = {"linear": lambda x: x, "exponential": lambda x: x * 2 ** (x - 1),
-              "logarithmic": lambda x: np.clip(1 + np.log10(0.1 + x), 0, 1)}  # fmt: skip
+    curves = {
+        "linear": lambda x: x,
+        "exponential": lambda x: np.expm1(x) / np.expm1(1),
+        "logarithmic": lambda x: np.log2(1 + x),
+    }
     if mode not in curves:
         raise ValueError(f"mode={mode!r}; expected one of {', '.join(curves)}.")
     wav = tf.cast(wav, tf.float32)

@@ -56,8 +56,8 @@ def test_masks_in_a_graph_with_unknown_shape_and_a_band_wider_than_the_spectrum(
 def test_fades_by_hand():
     ones = np.ones([2, 6], np.float32)
     np.testing.assert_allclose(augment.fade(ones, 3, 2), [[0, 0.5, 1, 1, 1, 0]] * 2)
-    np.testing.assert_allclose(augment.fade(ones[0], 3, 0, "exponential")[:3], [0, 0.5 * 2**-0.5, 1], rtol=1e-6)
-    np.testing.assert_allclose(augment.fade(ones[0], 3, 0, "logarithmic")[:3], [0, 1 + np.log10(0.6), 1], atol=1e-6)
+    np.testing.assert_allclose(augment.fade(ones[0], 3, 0, "exponential")[:3], [0, np.expm1(0.5) / np.expm1(1), 1], rtol=1e-6)
+    np.testing.assert_allclose(augment.fade(ones[0], 3, 0, "logarithmic")[:3], [0, np.log2(1.5), 1], rtol=1e-6)
     np.testing.assert_array_equal(augment.fade(ones), ones)
     with pytest.raises(ValueError, match="mode='cosine'; expected one of linear, exponential, logarithmic"):
         augment.fade(ones, 1, 1, "cosine")

@@ -12,8 +12,8 @@ a shorter or longer vocal tract does. Digits are synthesised word by word and jo
 word boundaries in the manifest are exact to the sample; sentences are synthesised whole and carry no boundaries.
 Speakers are split into train, valid and test; no sentence of one split is spoken in another.
 
-Samples are 16-bit PCM whose lowest `ZERO_BITS` bits are zero (FLAC does not store them, which halves the package).
-The rounding noise lies 51 dB below the speech.
+Samples are 16-bit PCM whose lowest `ZERO_BITS` bits are zero: FLAC does not store them, which makes the files 40 %
+smaller. The rounding noise lies 51 dB below the speech.
 """
 
 import argparse
@@ -222,12 +222,13 @@ def _silence(rng, low, high):
 
 def digit_string(speaker, digits, rng):
     """Join single digits with pauses of 20-180 ms; returns the wave and its exact word boundaries in samples."""
-    parts, words, position = [_silence(rng, 0.10, 0.25)], [], 0
+    parts, words = [_silence(rng, 0.10, 0.25)], []
     position = len(parts[0])
     for i, digit in enumerate(digits):
         last = i == len(digits) - 1
         # The pitch falls through the string and ends low, as in read telephone numbers.
-        wav = synthesise(DIGITS[digit], speaker, pitch=int(rng.integers(-3, 6)) - 8 * last, speed=int(rng.integers(-12, 13)))
+        pitch, speed = int(rng.integers(-3, 6)) - 8 * last, int(rng.integers(-12, 13))
+        wav = synthesise(DIGITS[digit], speaker, pitch, speed)
         words.append((DIGITS[digit], position, position + len(wav)))
         gap = _silence(rng, 0.10, 0.25) if last else _silence(rng, 0.02, 0.18)
         parts += [wav, gap]
@@ -321,7 +322,7 @@ def verify(folder):
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m data_prep.toy_corpus", description=__doc__.split("\n\n")[0])
     parser.add_argument("--out", type=Path, help="folder to generate the corpus into")
-    parser.add_argument("--verify", nargs="?", type=Path, const=SHIPPED, help="folder to check (default: the shipped one)")
+    parser.add_argument("--verify", nargs="?", type=Path, const=SHIPPED, help="folder to check (default: shipped one)")
     args = parser.parse_args(argv)
     if args.out is None and args.verify is None:
         parser.error("say --out DIR to generate the corpus or --verify to check it")

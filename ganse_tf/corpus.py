@@ -78,8 +78,9 @@ def pairs(source):
 
     Args:
         source: a folder with `noisy/` and `clean/` in it (also VoiceBank+DEMAND's `noisy_testset_wav/`,
-            `clean_testset_wav/`), matched by file name without suffix; or a manifest CSV with at least the columns name,
-            noisy, clean (paths relative to it); or a list of `(noisy, clean)`, each a path or a float array.
+            `clean_testset_wav/`), matched by file name without suffix; or a manifest CSV with at least the columns
+            name, noisy, clean (paths relative to it); or a list of `(noisy, clean)`: file paths, float arrays, or the
+            two folders.
 
     Returns:
         list of Pair, sorted by name (folder) or in the order given (manifest, list).
@@ -91,10 +92,10 @@ def pairs(source):
         >>> len(pairs([(np.ones(16000), np.zeros(16000))]))
         1
     """
-    if isinstance(source, (str, os.PathLike)):
+    if is_path(source):
         path = Path(source)
         if path.is_dir():
-            return _folder_pairs(path)
+            return _folder_pairs(_side(path, "noisy"), _side(path, "clean"))
         if path.suffix.lower() == ".csv":
             return _manifest_pairs(path)
         if not path.exists():
@@ -105,20 +106,26 @@ def pairs(source):
     items = list(source)
     if not items:
         raise audio.AudioError("The list of pairs is empty; expected at least one (noisy, clean).")
-    return [_as_pair(item, i) for i, item in enumerate(items)]
+    return [pair for i, item in enumerate(items) for pair in _as_pairs(item, i)]
 
 
-def _as_pair(item, i):
+def _as_pairs(item, i):
     if isinstance(item, Pair):
-        return item
+        return [item]
     if not isinstance(item, (tuple, list)) or len(item) != 2:
         raise audio.AudioError(
             f"Item {i} of the list is {type(item).__name__}; expected a pair (noisy, clean) of two paths or two float "
             "arrays: pairs([(noisy, clean), ...])."
         )
     noisy, clean = item
-    name = Path(clean).stem if isinstance(clean, (str, os.PathLike)) else f"pair_{i:05d}"
-    return Pair(name, noisy, clean)
+    if is_path(noisy) and is_path(clean) and Path(noisy).is_dir() and Path(clean).is_dir():
+        return _folder_pairs(Path(noisy), Path(clean))
+    return [Pair(Path(clean).stem if is_path(clean) else f"pair_{i:05d}", noisy, clean)]
+
+
+def is_path(side):
+    """True for a path, False for an array."""
+    return isinstance(side, (str, os.PathLike))
 
 
 def _side(folder, side):
@@ -146,17 +153,17 @@ def audio_files(folder):
     return {p.relative_to(folder).with_suffix("").as_posix(): p for p in files}
 
 
-def _folder_pairs(folder):
-    noisy_dir, clean_dir = _side(folder, "noisy"), _side(folder, "clean")
+def _folder_pairs(noisy_dir, clean_dir):
     noisy, clean = audio_files(noisy_dir), audio_files(clean_dir)
     if not noisy and not clean:
         raise audio.AudioError(f"'{noisy_dir}' and '{clean_dir}' hold no audio ({', '.join(audio.AUDIO_SUFFIXES)}).")
     lonely = [f"{noisy_dir.name}/{name}" for name in noisy if name not in clean]
     lonely += [f"{clean_dir.name}/{name}" for name in clean if name not in noisy]
     if lonely:
+        some = ", ".join(sorted(lonely)[:5]) + (", ..." if len(lonely) > 5 else "")
         raise audio.AudioError(
-            f"{len(lonely)} of {len(noisy) + len(clean)} files in '{folder}' have no partner: {', '.join(sorted(lonely)[:5])}"
-            f"{', ...' if len(lonely) > 5 else ''}. Every noisy file needs a clean file of the same name, and the reverse."
+            f"{len(lonely)} of {len(noisy) + len(clean)} files have no partner: {some}. Every noisy file needs a clean "
+            f"file of the same name, and the reverse ('{noisy_dir}', '{clean_dir}')."
         )
     return [Pair(name, noisy[name], clean[name], speaker=_voicebank_speaker(name)) for name in sorted(noisy)]
 
@@ -180,19 +187,24 @@ def read_manifest(path):
     return rows
 
 
+_CLEAN_ONLY = " If it lists clean speech only, mix it with noise: data.Mixer takes this file as its speech."
+
+
 def _manifest_pairs(path):
     rows = read_manifest(path)
     missing = [column for column in REQUIRED_COLUMNS if column not in rows[0]]
     if missing:
-        hint = " It lists clean speech only: mix it with noise through data.Mixer." if missing == ["noisy"] else ""
+        hint = _CLEAN_ONLY if missing == ["noisy"] else " Rename the columns or make the manifest with data_prep."
         raise audio.AudioError(
-            f"The manifest '{path}' has no column {', '.join(missing)}; expected at least {', '.join(REQUIRED_COLUMNS)}, "
-            f"found {', '.join(c for c in rows[0] if c)}.{hint}"
+            f"The manifest '{path}' has no column {', '.join(missing)}; expected at least {', '.join(REQUIRED_COLUMNS)}; "
+            f"found {', '.join(column for column in rows[0] if column)}.{hint}"
         )
     found = []
     for line, row in enumerate(rows, start=2):
         if not (row["name"] and row["noisy"] and row["clean"]):
-            raise audio.AudioError(f"Line {line} of '{path}' lacks a name, noisy or clean entry: {row}.")
+            lacking = [column for column in REQUIRED_COLUMNS if not row[column]]
+            hint = _CLEAN_ONLY if lacking == ["noisy"] else " Fill it in or delete the line."
+            raise audio.AudioError(f"Line {line} of '{path}' has no entry for {', '.join(lacking)}.{hint}")
         try:
             rate = int(row["sample_rate"]) if row.get("sample_rate") else None
             snr_db = float(row["snr_db"]) if row.get("snr_db") else math.nan
@@ -207,7 +219,7 @@ def _manifest_pairs(path):
 
 def load_mono(side, sample_rate, name):
     """A path or array -> (float32 (n,), rate); refuses stereo and a file whose rate is not `sample_rate` (if given)."""
-    if isinstance(side, (str, os.PathLike)):
+    if is_path(side):
         wav, rate = audio.read(side)
         if sample_rate is not None and rate != sample_rate:
             raise audio.AudioError(
@@ -244,16 +256,16 @@ def header(path):
 def stereo(name, channels):
     """The error for a recording with several channels."""
     return audio.AudioError(
-        f"{name} has {channels} channels; training data and pairs are mono. Choose one channel (wav[:, 0]) or average them "
-        "(audio.read(path, mono=True)), for noisy and clean alike."
+        f"{name} has {channels} channels; training data and pairs are mono. Choose one channel (wav[:, 0]) or average "
+        "them (audio.read(path, mono=True)), for noisy and clean alike."
     )
 
 
 def wrong_rate(name, rate, expected):
     """The error for training data at another rate."""
     return audio.AudioError(
-        f"{name} has {rate} Hz; expected {expected} Hz. Training data is never resampled silently: convert it once, noisy and "
-        f"clean alike, with data_prep or audio.resample(wav, {rate}, {expected}) and audio.write."
+        f"{name} has {rate} Hz; expected {expected} Hz. Training data is never resampled silently: convert it once, "
+        f"noisy and clean alike, with data_prep or audio.resample(wav, {rate}, {expected}) and audio.write."
     )
 
 
@@ -275,8 +287,8 @@ def check_sides(name, noisy_length, noisy_rate, clean_length, clean_rate):
         )
     if noisy_length != clean_length:
         raise audio.AudioError(
-            f"{name}: noisy has {noisy_length} samples and clean {clean_length}; a pair needs equal lengths, aligned in time. "
-            "Check that the two files belong together, then cut the longer one."
+            f"{name}: noisy has {noisy_length} samples and clean {clean_length}; a pair needs equal lengths, aligned "
+            "in time. Check that the two files belong together, then cut the longer one."
         )
 
 
@@ -308,7 +320,7 @@ def toy_corpus(split=None):
         raise ValueError(f"split is {split!r}; expected 'train', 'valid', 'test' or None (everything).")
     return [
         Utterance(
-            row["name"], pcm.astype(np.float32) / audio.INT16_SCALE, int(row["sample_rate"]), row["speaker"], row["text"],
+            row["name"], unpack(pcm), int(row["sample_rate"]), row["speaker"], row["text"],
             tuple(tuple(word) for word in json.loads(row["words"])), row["split"], row["gender"], row["kind"],
         )
         for row, pcm in _toy() if split in (None, row["split"])

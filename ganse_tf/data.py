@@ -9,7 +9,6 @@ clean speech and noise. `examples` turns either into the batches a model trains 
 and imports it when it is called. The names below live in `corpus.py`, `mixing.py` and `data_records.py`.
 """
 
-import os
 import time
 import zlib
 
@@ -23,6 +22,7 @@ from ganse_tf.corpus import (
     Utterance,
     check_sides,
     header,
+    is_path,
     load_mono,
     pack,
     pairs,
@@ -30,7 +30,7 @@ from ganse_tf.corpus import (
     toy_corpus,
     unpack,
     wrong_rate,
-)  # fmt: skip
+)
 from ganse_tf.data_records import Records, write_records
 from ganse_tf.mixing import Mixer, generator, mix, toy_pairs
 
@@ -43,13 +43,13 @@ MAX_SHUFFLE = 10000  # examples in that buffer at most
 COUNT_SECONDS = 2.0  # time `examples` spends on counting the examples of an epoch
 
 
-def examples(source, model, batch_size=16, shuffle=True, seed=0, crop_seconds=None, cache=True):
+def examples(source, model, batch_size=16, shuffle=True, seed=0, crop_seconds=None, cache=True, drop_remainder=False):
     """Turn pairs into the batches a model trains on.
 
     pair -> `model.preprocess(noisy, clean)` -> its examples one by one -> shuffled -> batches. `preprocess` gets two
     float32 waveforms (n,) and returns tensors, alone or in a tuple or dict, whose first axis counts examples (0 is
-    allowed); how many there are may depend on the length of the pair only. If `model.padded` is true, the time axis of the
-    examples is free and padded with zeros to the longest of the batch.
+    allowed); how many there are may depend on the length of the pair only. If `model.padded` is true, the time axis of
+    the examples is free and padded with zeros to the longest of the batch.
 
     The order of an epoch (and the mixtures of a `Mixer`) is drawn from `(seed, model.step)`, where `model.step`, the
     saved counter of training steps, is read when the iteration starts. A training that was killed and resumed
@@ -64,6 +64,7 @@ def examples(source, model, batch_size=16, shuffle=True, seed=0, crop_seconds=No
         crop_seconds: take a random stretch of this length from every pair, another one every epoch; a shorter pair is
             padded with zeros at its end (kept short if `model.padded`). None takes whole pairs.
         cache: keep decoded files in memory as 16-bit integers (an hour of pairs at 16 kHz takes 230 MB).
+        drop_remainder: leave out the last batch of an epoch when it is not full (for several replicas or fixed shapes).
 
     Returns:
         tf.data.Dataset; its cardinality is known when counting takes less than two seconds.
@@ -77,7 +78,9 @@ def examples(source, model, batch_size=16, shuffle=True, seed=0, crop_seconds=No
     import tensorflow as tf
 
     if not hasattr(model, "preprocess"):
-        raise TypeError(f"model is {type(model).__name__}; expected an object with preprocess(noisy, clean), such as SEGAN().")
+        raise TypeError(
+            f"model is {type(model).__name__}; expected an object with preprocess(noisy, clean), such as SEGAN.tiny()."
+        )
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; expected at least 1.")
     sample_rate = getattr(model, "sample_rate", SAMPLE_RATE)
@@ -129,9 +132,10 @@ def examples(source, model, batch_size=16, shuffle=True, seed=0, crop_seconds=No
     if shuffle:
         buffer = int(np.clip(SHUFFLE_BYTES // example_bytes, 1, MAX_SHUFFLE))
         dataset = dataset.shuffle(buffer, seed=seed, reshuffle_each_iteration=False)
-    dataset = dataset.padded_batch(batch_size) if padded else dataset.batch(batch_size)
+    dataset = (dataset.padded_batch if padded else dataset.batch)(batch_size, drop_remainder=drop_remainder)
     if total is not None:
-        dataset = dataset.apply(tf.data.experimental.assert_cardinality(-(-total // batch_size)))
+        batches = total // batch_size if drop_remainder else -(-total // batch_size)
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(batches))
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 
@@ -146,9 +150,10 @@ def _count(tf, model, lengths, longest):
         found = tf.nest.flatten(preprocess(wav, wav))
         counts = {int(tensor.shape[0]) for tensor in found}
         if len(counts) != 1:
+            shapes = ", ".join(str(tuple(tensor.shape)) for tensor in found)
             raise ValueError(
-                f"{type(model).__name__}.preprocess returned tensors of shapes {[tuple(t.shape) for t in found]}; their first "
-                "axis counts the examples and must be equal. Add it with wav[None] when a pair is one example."
+                f"{type(model).__name__}.preprocess returned tensors of shapes {shapes}; their first axis counts the "
+                "examples and must be equal. Add it with wav[None] when a pair is one example."
             )
         known[n] = counts.pop()
         if known[n]:
@@ -156,8 +161,8 @@ def _count(tf, model, lengths, longest):
     total = sum(known[n] for n in lengths or [longest])
     if total == 0:
         raise audio.AudioError(
-            f"No pair is long enough for one example of {type(model).__name__}: the longest has {longest} samples "
-            f"({longest / getattr(model, 'sample_rate', SAMPLE_RATE):.2f} s). Use longer recordings or a shorter window."
+            f"No pair is long enough for one example of {type(model).__name__}: the longest has {longest} samples. Use "
+            "longer recordings or a model with a shorter window."
         )
     return total if lengths else None, example_bytes
 
@@ -181,22 +186,18 @@ class _Files:
     def at(self, epoch, i):
         """float32 (noisy, clean) of pair i, the same in every epoch."""
         pair = self.pairs[i]
-        if self.cache is None or not _is_path(pair.noisy) and not _is_path(pair.clean):
+        if self.cache is None or not is_path(pair.noisy) and not is_path(pair.clean):
             return pair.load()[:2]
         if i not in self.cache:
             self.cache[i] = tuple(pack(wav) for wav in pair.load()[:2])
         return tuple(unpack(wav) for wav in self.cache[i])
 
 
-def _is_path(side):
-    return isinstance(side, (str, os.PathLike))
-
-
 def _length(pair, sample_rate):
     """Samples of a pair, from the headers of its files; refuses what could not be trained on."""
     sides = []
     for side, what in ((pair.noisy, "noisy"), (pair.clean, "clean")):
-        if _is_path(side):
+        if is_path(side):
             rate, n = header(side)
         else:
             wav, rate = load_mono(side, pair.sample_rate, f"{pair.name}: {what}")

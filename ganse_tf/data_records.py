@@ -107,13 +107,13 @@ class Records:
         self.folder = Path(folder)
         if not (self.folder / INDEX).is_file():
             raise audio.AudioError(
-                f"'{folder}' holds no finished records ({INDEX} is missing). Write them with data.write_records(pairs, folder)."
+                f"'{folder}' holds no finished records: {INDEX} is missing. Use data.write_records(pairs, folder) first."
             )
         index = json.loads((self.folder / INDEX).read_text(encoding="utf-8"))
         self.sample_rate, self._shards, self._lengths = index["sample_rate"], index["shards"], index["lengths"]
         missing = [name for name in self._shards if not (self.folder / name).is_file()]
         if missing:
-            raise audio.AudioError(f"'{folder}' lacks {', '.join(missing)}. Copy it again, or delete it and write it anew.")
+            raise audio.AudioError(f"'{folder}' lacks {', '.join(missing)}. Copy it again, or write it anew.")
 
     def __len__(self):
         return len(self._lengths)

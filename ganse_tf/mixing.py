@@ -23,14 +23,14 @@ from ganse_tf.corpus import (
     toy_corpus,
     unpack,
     wrong_rate,
-)  # fmt: skip
+)
 
 MAX_PEAK = 0.99  # mixtures that reach this are scaled down, clean and noisy alike
 SILENT_DB = -70.0  # dBFS; a stretch of speech below this is a pause, and Mixer takes another
 TRIES = 20  # stretches of noise that Mixer looks at before it gives up on finding one that sounds
 
 
-# ---- one mixture -------------------------------------------------------------------------------------------------------
+# ---- one mixture -----------------------------------------------------------------------------------------------------
 
 
 def generator(*key):
@@ -134,7 +134,7 @@ def toy_pairs(split="test", n=None, snr_db=(0, 5, 10, 15), kinds=None, seed=0):
     conditions = [(kind, level) for kind in kinds for level in levels]
     speech = toy_corpus(split)
     if n is not None and not 0 < n <= len(speech):
-        raise ValueError(f"n is {n}; choose 1 to {len(speech)}, the number of utterances in this split of the toy corpus.")
+        raise ValueError(f"n is {n}; choose 1 to {len(speech)}, the utterances in this split of the toy corpus.")
     rng = generator("toy_pairs", split, seed)
     order = rng.permutation(len(speech))[:n]
     turns = np.concatenate([rng.permutation(len(conditions)) for _ in range(-(-len(order) // len(conditions)))])
@@ -159,16 +159,16 @@ def toy_pairs(split="test", n=None, snr_db=(0, 5, 10, 15), kinds=None, seed=0):
 class Mixer:
     """Makes new noisy pairs from clean speech and noise, as many as training asks for.
 
-    Every pair depends only on `(seed, epoch, i)`, never on the order of the calls. Over an epoch every utterance is heard
-    equally often. Files are decoded once and stay in memory as 16-bit integers.
+    Every pair depends only on `(seed, epoch, i)`, never on the order of the calls. Every utterance is heard equally
+    often. Files are decoded once and stay in memory as 16-bit integers.
 
     Args:
         speech: clean speech: a folder, a manifest (its `clean` column), or a list of paths, float arrays, Utterances.
-        noise: a folder, a list of paths or float arrays, or names of `noises.KINDS` (made afresh for every pair); also a
-            single one of these. A list may mix them.
+        noise: a folder, a list of paths or float arrays, or names of `noises.KINDS` (made afresh for every pair); also
+            a single one of these. A list may mix them.
         snr_db: (lowest, highest), drawn uniformly, or one number.
-        seconds: length of a pair: a random stretch; a shorter utterance is padded with zeros at its end before the noise
-            is added. None keeps whole utterances.
+        seconds: length of a pair: a random stretch; a shorter utterance is padded with zeros at its end before the
+            noise is added. None keeps whole utterances.
         level_db: RMS level of the clean speech in dBFS: (lowest, highest) or one number. None leaves it as recorded.
         length: pairs per epoch; None means as many as utterances.
         seed: whole number.
@@ -188,7 +188,8 @@ class Mixer:
         self, speech, noise, snr_db=(-5, 15), seconds=None, level_db=None, length=None, seed=0, *, snr_choices=None,
         part=(0.0, 1.0), sample_rate=SAMPLE_RATE,
     ):  # fmt: skip
-        self.snr_db, self.level_db = _range(snr_db, "snr_db"), None if level_db is None else _range(level_db, "level_db")
+        self.snr_db = _range(snr_db, "snr_db")
+        self.level_db = None if level_db is None else _range(level_db, "level_db")
         self.snr_choices = None if snr_choices is None else tuple(float(level) for level in snr_choices)
         if not 0 <= part[0] < part[1] <= 1:
             raise audio.AudioError(f"part is {part}; expected two shares 0 <= start < end <= 1, for example (0, 0.8).")
@@ -196,7 +197,9 @@ class Mixer:
             raise audio.AudioError(f"seconds is {seconds}; expected a length above 0, for example 2.0, or None.")
         self.seed, self.part, self.sample_rate = seed, part, sample_rate
         self.samples = None if seconds is None else round(seconds * sample_rate)
-        self._speech = [_Recording(item, sample_rate, f"speech_{i:05d}") for i, item in enumerate(_items(speech, "speech"))]
+        self._speech = [
+            _Recording(item, sample_rate, f"speech_{i:05d}") for i, item in enumerate(_items(speech, "speech"))
+        ]
         self._noise = [
             item if _is_kind(item) else _Recording(item, sample_rate, f"noise_{i:05d}")
             for i, item in enumerate(_items(noise, "noise"))
@@ -240,7 +243,7 @@ class Mixer:
         return Pair(name, noisy, clean, self.sample_rate, speech.speaker, text, kind, snr_db, words=words)
 
     def lengths(self):
-        """Samples of every pair of an epoch, in no particular order; None when an epoch takes another choice each time."""
+        """Samples of every pair of an epoch, in no particular order; None when they differ from epoch to epoch."""
         if self.samples is not None:
             return [self.samples] * self.length
         rounds, rest = divmod(self.length, len(self._speech))
@@ -251,7 +254,7 @@ class Mixer:
         return self.samples or max(speech.n_samples for speech in self._speech)
 
     def _crop(self, wav, rng):
-        """A random stretch of `samples`, padded if need be; one that would be a pause is moved to the loudest sample."""
+        """A random stretch of `samples`, padded if need be; a stretch that is all pause moves to the loudest sample."""
         if self.samples is None:
             return wav
         room = len(wav) - self.samples
@@ -267,7 +270,7 @@ def _range(value, name):
     """(low, high) from a pair or one number."""
     low, high = (value, value) if np.isscalar(value) else tuple(value)
     if not low <= high:
-        raise audio.AudioError(f"{name} is {value}; expected (lowest, highest) in dB, for example (-5, 15), or one number.")
+        raise audio.AudioError(f"{name} is {value}; expected (lowest, highest) in dB, such as (-5, 15), or one number.")
     return float(low), float(high)
 
 
@@ -282,18 +285,17 @@ def _items(source, what):
         if path.is_dir():
             found = list(audio_files(path).values())
             if not found:
-                raise audio.AudioError(
-                    f"The {what} folder '{path}' holds no audio ({', '.join(audio.AUDIO_SUFFIXES)}), not even in sub-folders."
-                )
+                suffixes = ", ".join(audio.AUDIO_SUFFIXES)
+                raise audio.AudioError(f"The {what} folder '{path}' and its sub-folders hold no audio ({suffixes}).")
             return found
         if path.suffix.lower() == ".csv":
             rows = read_manifest(path)
             if not rows[0].get("clean"):
-                raise audio.AudioError(f"The manifest '{path}' has no column clean; Mixer needs paths of recordings there.")
+                raise audio.AudioError(f"The manifest '{path}' has no column clean with paths of recordings.")
             return list(dict.fromkeys(path.parent / row["clean"] for row in rows))
         if not path.exists():
-            kinds = f" It is not one of the built-in noises either: {', '.join(noises.KINDS)}." if what == "noise" else ""
-            raise audio.AudioError(f"There is no {what} '{path}'; expected a folder, a file or a list of them.{kinds}")
+            kinds = f", or built-in noises ({', '.join(noises.KINDS)})" if what == "noise" else ""
+            raise audio.AudioError(f"There is no {what} '{path}'; expected a folder, a file, a list of them{kinds}.")
     if isinstance(source, (str, os.PathLike, Utterance)) or getattr(source, "ndim", 0) == 1:
         return [source]
     found = []

@@ -19,7 +19,7 @@ import scipy.signal
 KINDS = ("white", "pink", "speech_shaped", "babble", "engine", "clicks", "wind")
 SAMPLE_RATE = 16000  # Hz
 
-# Long-term average spectrum of the toy corpus' training speakers: Hz, dB re its maximum (tests/test_noises.py measures it).
+# Long-term average spectrum of the toy corpus' training speakers: Hz, dB re its maximum (measured in the tests).
 _SPEECH_HZ = (62.5, 125, 200, 250, 315, 400, 500, 630, 800, 1000, 1250, 1600, 2000, 2500, 3150, 4000, 5000, 6300, 7500)
 _SPEECH_DB = (-15.5, -8.2, -0.6, -1.9, -2.9, -0.2, -1.4, -2.4, -3.6, -6.3, -7.5, -12.3, -16.1, -16.0, -18.2, -19.3,
               -21.4, -26.7, -28.6)  # fmt: skip
@@ -72,7 +72,7 @@ def make(kind, n_samples, sample_rate=SAMPLE_RATE, seed=0, exclude=()):
         n_samples, seed = operator.index(n_samples), operator.index(seed)
     except TypeError:
         raise ValueError(
-            f"n_samples={n_samples!r}, seed={seed!r}: both must be whole numbers, for example int(seconds * sample_rate)."
+            f"n_samples={n_samples!r}, seed={seed!r}: both must be whole numbers, such as int(seconds * sample_rate)."
         ) from None
     if n_samples < 2:
         raise ValueError(f"n_samples is {n_samples}; a noise needs at least 2 samples (one second is {sample_rate}).")
@@ -172,7 +172,8 @@ def _clicks(n_samples, sample_rate, rng):
     expected = CLICKS_PER_SECOND * n_samples / sample_rate
     count = max(1, rng.poisson(expected))
     impulses = np.zeros(n_samples)
-    np.add.at(impulses, rng.integers(n_samples, size=count), rng.choice([-1, 1], count) * 10 ** rng.normal(0, 0.15, count))
+    heights = rng.choice([-1, 1], count) * 10 ** rng.normal(0, 0.15, count)
+    np.add.at(impulses, rng.integers(n_samples, size=count), heights)
     noise = np.zeros(n_samples)
     for hertz in CLICK_HZ:
         if hertz < 0.45 * sample_rate:

@@ -1,0 +1,75 @@
+"""What the learning proofs share: train a fixed number of steps, score on test pairs, print and write a Markdown table.
+
+A fixed number of steps (not of minutes) makes a run repeatable: same command, seed and versions, same table.
+"""
+
+import platform
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ganse_tf import data, scoring
+from ganse_tf.version import __version__
+
+FOLDER = Path(__file__).parent
+
+
+class _StopAt(keras.callbacks.Callback):
+    """Ends training after a number of steps, in the middle of an epoch if need be."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self.steps = steps
+
+    def on_train_batch_end(self, batch, logs=None):
+        if int(self.model.step) >= self.steps:
+            self.model.stop_training = True
+
+
+def train(model, batches, steps, g_optimizer=None, d_optimizer=None):
+    """Compile, train for `steps` steps, print one line per epoch; returns minutes."""
+    model.compile(g_optimizer, d_optimizer)
+    start = time.monotonic()
+    model.fit(batches, epochs=10**6, callbacks=[_StopAt(steps)], verbose=0 if steps < 2 else 2)
+    return (time.monotonic() - start) / 60
+
+
+def score(pairs, enhance=None, metrics=("si_sdr", "pesq_wb", "stoi")):
+    """Mean scores over pairs as {metric: float}; `enhance(wav, sample_rate)`, None for the noisy input itself.
+
+    A score that fails for some pairs is the mean over the others; ``means["failures"]`` counts the failures.
+    """
+
+    def items():
+        for pair in data.pairs(pairs):
+            noisy, clean, rate = pair.load()
+            yield pair.name, clean, noisy if enhance is None else enhance(noisy, rate), rate
+
+    table = scoring.score_pairs(items(), metrics=list(metrics), progress=False)
+    return {**table.means(), "failures": sum(sum(found.values()) for found in table.failures().values())}
+
+
+def markdown(rows, decimals=2):
+    """List of dicts with the same keys -> Markdown table; floats get `decimals` places, 4 below 0.1."""
+
+    def text(value):
+        if isinstance(value, (float, np.floating)):
+            return f"{value:.{4 if 0 < abs(value) < 0.1 else decimals}f}"
+        return str(value)
+
+    lines = ["| " + " | ".join(rows[0]) + " |", "|---" * len(rows[0]) + "|"]
+    return "\n".join(lines + ["| " + " | ".join(text(v) for v in row.values()) + " |" for row in rows])
+
+
+def report(name, title, parts, seed, minutes):
+    """Print `parts` (strings, Markdown) and write them to benchmarks/learn/<name>.md with all that is needed to repeat them."""
+    command = " ".join(["python -m benchmarks.learn." + name, *sys.argv[1:]])
+    versions = f"ganse_tf {__version__}, TensorFlow {tf.__version__}, Keras {keras.__version__}, NumPy {np.__version__}"
+    facts = f"`{command}`, seed {seed}, {minutes:.0f} minutes on a CPU; {versions}, Python {platform.python_version()}."
+    text = "\n\n".join([f"# {title}", facts, *parts]) + "\n"
+    print(text)
+    (FOLDER / f"{name}.md").write_text(text, encoding="utf-8")

@@ -48,8 +48,8 @@ def examples(source, model, batch_size=16, shuffle=True, seed=0, crop_seconds=No
 
     pair -> `model.preprocess(noisy, clean)` -> its examples one by one -> shuffled -> batches. `preprocess` gets two
     float32 waveforms (n,) and returns tensors, alone or in a tuple or dict, whose first axis counts examples (0 is
-    allowed); how many there are may depend on the length of the pair only. If `model.padded` is true, the time axis of
-    the examples is free and padded with zeros to the longest of the batch.
+    allowed): how many depends on the length of the pair only, and a longer one never has fewer. If `model.padded` is
+    true, the time axis of the examples is free and padded with zeros to the longest of the batch.
 
     The order of an epoch (and the mixtures of a `Mixer`) is drawn from `(seed, model.step)`, where `model.step`, the
     saved counter of training steps, is read when the iteration starts. A training that was killed and resumed
@@ -140,12 +140,10 @@ def examples(source, model, batch_size=16, shuffle=True, seed=0, crop_seconds=No
 
 
 def _count(tf, model, lengths, longest):
-    """(examples per epoch or None, bytes of the largest example), by running `preprocess` on noise once per length."""
+    """(examples per epoch or None, bytes of the largest example), by running `preprocess` on noise of these lengths."""
     preprocess = tf.function(model.preprocess, input_signature=[tf.TensorSpec([None], tf.float32)] * 2)
-    known, example_bytes, deadline = {}, 1, time.monotonic() + COUNT_SECONDS
-    for n in sorted(set(lengths or [longest]), reverse=True):
-        if known and time.monotonic() > deadline:
-            return None, example_bytes
+
+    def run(n):
         wav = generator(n).uniform(-0.1, 0.1, n).astype(np.float32)
         found = tf.nest.flatten(preprocess(wav, wav))
         counts = {int(tensor.shape[0]) for tensor in found}
@@ -155,16 +153,32 @@ def _count(tf, model, lengths, longest):
                 f"{type(model).__name__}.preprocess returned tensors of shapes {shapes}; their first axis counts the "
                 "examples and must be equal. Add it with wav[None] when a pair is one example."
             )
-        known[n] = counts.pop()
-        if known[n]:
-            example_bytes = max(example_bytes, sum(t.dtype.size * int(np.prod(t.shape[1:])) for t in found))
-    total = sum(known[n] for n in lengths or [longest])
-    if total == 0:
+        return counts.pop(), sum(t.dtype.size * int(np.prod(t.shape[1:])) for t in found)
+
+    most, example_bytes = run(longest)
+    if most == 0:
         raise audio.AudioError(
             f"No pair is long enough for one example of {type(model).__name__}: the longest has {longest} samples. Use "
             "longer recordings or a model with a shorter window."
         )
-    return total if lengths else None, example_bytes
+    if lengths is None:
+        return None, example_bytes
+    # A longer pair never gives fewer examples, so what lies between two lengths with equal counts needs no run.
+    distinct, repeats = np.unique(lengths, return_counts=True)
+    counts, deadline = np.zeros(len(distinct), np.int64), time.monotonic() + COUNT_SECONDS
+    counts[0], counts[-1] = run(distinct[0])[0], most
+    spans = [(0, len(distinct) - 1)]
+    while spans:
+        low, high = spans.pop()
+        if counts[low] == counts[high]:
+            counts[low:high] = counts[low]
+        elif high - low > 1:
+            if time.monotonic() > deadline:
+                return None, example_bytes
+            middle = (low + high) // 2
+            counts[middle] = run(distinct[middle])[0]
+            spans += [(low, middle), (middle, high)]
+    return int(counts @ repeats), example_bytes
 
 
 class _Files:

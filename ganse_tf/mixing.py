@@ -75,7 +75,7 @@ def mix(clean, noise, snr_db, *, name="", seed=0, part=(0.0, 1.0), details=False
     first, last = round(part[0] * len(noise)), round(part[1] * len(noise))
     if first == last:
         raise audio.AudioError(f"part={part} of a noise of {len(noise)} samples holds no sample; give a longer noise.")
-    used, offset = _stretch(noise[first:last], len(clean), generator(seed, name))
+    used, offset = noises.stretch(noise[first:last], len(clean), generator(seed, name))
     clean_power, noise_power = np.mean(clean**2), np.mean(used**2)
     for power, what in ((clean_power, "clean"), (noise_power, "noise")):
         if power == 0:
@@ -89,15 +89,6 @@ def mix(clean, noise, snr_db, *, name="", seed=0, part=(0.0, 1.0), details=False
     if details:
         return noisy, clean, {"gain": gain * scale, "scale": scale, "noise_offset": first + offset}
     return noisy, clean
-
-
-def _stretch(noise, n_samples, rng):
-    """A random stretch of the noise, going round at its end if it is too short; returns (stretch, offset)."""
-    room = len(noise) - n_samples
-    offset = int(rng.integers(room + 1 if room >= 0 else len(noise)))
-    if room >= 0:
-        return noise[offset : offset + n_samples], offset
-    return np.resize(np.roll(noise, -offset), n_samples), offset
 
 
 def _mono(wav, name):
@@ -233,7 +224,7 @@ class Mixer:
             else:
                 wav = noise.wav()
                 wav = wav[round(self.part[0] * len(wav)) : round(self.part[1] * len(wav))]
-                used = _stretch(wav, len(clean), rng)[0]
+                used = noises.stretch(wav, len(clean), rng)[0]
             if used.any():
                 break
         noisy, clean = mix(clean, used, snr_db, name=speech.name)

@@ -89,6 +89,15 @@ def make(kind, n_samples, sample_rate=SAMPLE_RATE, seed=0, exclude=()):
     return (noise / np.sqrt(np.mean(noise**2))).astype(np.float32)
 
 
+def stretch(noise, n_samples, rng):
+    """A random stretch of a recording, going round at its end if it is too short; returns (stretch, offset)."""
+    room = len(noise) - n_samples
+    offset = int(rng.integers(room + 1 if room >= 0 else len(noise)))
+    if room >= 0:
+        return noise[offset : offset + n_samples], offset
+    return np.resize(np.roll(noise, -offset), n_samples), offset
+
+
 def _shaped(n_samples, sample_rate, rng, gain):
     """White noise through the magnitude response gain(f in Hz), applied to one long FFT."""
     size = scipy.fft.next_fast_len(n_samples, real=True)
@@ -131,10 +140,7 @@ def _babble(n_samples, sample_rate, rng, exclude):
     names = [name for name in talkers if name not in exclude]
     total = np.zeros(n_samples)
     for name in rng.permutation(names)[:BABBLE_TALKERS]:
-        wav = talkers[name]
-        start = int(rng.integers(len(wav)))
-        pieces = -(-(start + n_samples) // len(wav))  # go round when the noise is longer than what was said
-        total += 10 ** (rng.uniform(-1.5, 1.5) / 20) * np.tile(wav, pieces)[start : start + n_samples]
+        total += 10 ** (rng.uniform(-1.5, 1.5) / 20) * stretch(talkers[name], n_samples, rng)[0]
     if not total.any():  # a few samples that fell into everybody's pause
         total = rng.standard_normal(n_samples)
     return total
@@ -154,14 +160,15 @@ def _engine(n_samples, sample_rate, rng):
     """sum_k a_k cos(k phase + phi_k), a_k about 1/sqrt(k), phase = integral of the wandering ignition frequency."""
     low, high = ENGINE_HZ
     frequency = rng.uniform(low, high) * np.exp(0.08 * _wander(n_samples, sample_rate, rng, 0.8))
-    phasor = np.exp(2j * np.pi * np.cumsum(frequency) / sample_rate)
+    phasor = np.exp(2j * np.pi * np.cumsum(frequency) / sample_rate).astype(np.complex64)
     harmonics = min(ENGINE_HARMONICS, int(0.45 * sample_rate / frequency.max()))
     k = np.arange(1, harmonics + 1)
     amplitude = rng.uniform(0.3, 1.0, len(k)) / np.sqrt(k) * np.exp(2j * np.pi * rng.uniform(size=len(k)))
-    tones = np.zeros(n_samples, complex)
-    for a in amplitude[::-1]:  # Horner's rule: one complex multiplication per harmonic instead of a cosine
-        tones = (tones + a) * phasor
-    tones = tones.real * (1 + 0.15 * _wander(n_samples, sample_rate, rng, 0.3))
+    tones = np.zeros(n_samples, np.complex64)
+    for a in amplitude[::-1].astype(np.complex64):  # Horner's rule: one multiplication per harmonic, no cosine
+        tones += a
+        tones *= phasor
+    tones = tones.real.astype(np.float64) * (1 + 0.15 * _wander(n_samples, sample_rate, rng, 0.3))
     rumble = _shaped(n_samples, sample_rate, rng, lambda f: 1 / np.sqrt(1 + (f / 250) ** 2))
     ratio = np.sqrt(np.mean(tones**2) / np.mean(rumble**2)) * 10 ** (ENGINE_BROADBAND_DB / 20)
     return tones + ratio * rumble

@@ -64,7 +64,10 @@ def mix(clean, noise, snr_db, *, name="", seed=0, part=(0.0, 1.0), details=False
         AudioError: not one-dimensional, silent, NaN, or a `part` that holds no samples.
 
     Example:
-        >>> noisy, clean = mix(speech, noises.make("pink", len(speech)), snr_db=5)  # doctest: +SKIP
+        >>> speech = toy_corpus("test")[0].wav
+        >>> noisy, clean = mix(speech, noises.make("pink", 160000), snr_db=5, name="a", part=(0.8, 1))
+        >>> print(f"{10 * np.log10(np.sum(clean**2) / np.sum((noisy - clean) ** 2)):.2f} dB")
+        5.00 dB
     """
     clean = np.asarray(_mono(clean, "clean"), np.float64)
     noise = np.asarray(_mono(noise, "noise"), np.float64)
@@ -118,7 +121,8 @@ def toy_pairs(split="test", n=None, snr_db=(0, 5, 10, 15), kinds=None, seed=0):
         list of Pair with float32 arrays.
 
     Example:
-        >>> pairs = toy_pairs("train", n=8, kinds=("white",))
+        >>> [pair.noise for pair in toy_pairs("train", n=3, kinds="white")]
+        ['white', 'white', 'white']
     """
     levels = (snr_db,) if np.isscalar(snr_db) else tuple(snr_db)
     kinds = tuple(noises.KINDS) if kinds is None else (kinds,) if isinstance(kinds, str) else tuple(kinds)
@@ -173,6 +177,8 @@ class Mixer:
     Example:
         >>> mixer = Mixer(toy_corpus("train"), ["babble", "wind"], snr_db=(-5, 15), seconds=2.0)
         >>> noisy, clean, sample_rate = mixer[0].load()
+        >>> clean.shape, mixer.at(epoch=5, i=0).snr_db != mixer[0].snr_db
+        ((32000,), True)
     """
 
     def __init__(

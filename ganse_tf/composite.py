@@ -20,7 +20,8 @@ KEPT_SHARE = 0.95
 SSNR_RANGE_DB = (-10.0, 35.0)
 FLOOR_POWER = 1e-10  # -100 dB, floor of a band's energy
 K_MAX, K_LOCAL = 20.0, 1.0  # Klatt's weights of the global and the nearest peak
-BLOCK = 512  # frames worked on at once: stays in the cache, and an hour of sound in memory
+BLOCK = 256  # frames worked on at once: stays in the cache, and an hour of sound in memory
+ROWS = 32  # of a matrix product: so small that BLAS starts no threads, which cost more where a training fills the cores
 
 # Centres and bandwidths in Hz of the 25 critical bands of WSS
 BAND_CENTRES = np.array([
@@ -147,8 +148,9 @@ def band_energies(x, sample_rate, n_fft):
     """Energy of every frame in the 25 bands in dB, (frames, 25)."""
     bands = critical_bands(sample_rate, n_fft)
     spectrum = np.fft.rfft(x, n_fft)[:, : len(bands)]
-    power = (np.square(spectrum.real) + np.square(spectrum.imag)) @ bands
-    return 10 * np.log10(np.maximum(power, FLOOR_POWER))
+    power = np.square(spectrum.real) + np.square(spectrum.imag)
+    energy = np.concatenate([power[i : i + ROWS] @ bands for i in range(0, len(power), ROWS)])
+    return 10 * np.log10(np.maximum(energy, FLOOR_POWER))
 
 
 def slopes_and_weights(energy):

@@ -50,13 +50,13 @@ class ScorePool:
 
     def submit(self, clean, enhanced, sample_rate, names=None):
         """A future of `metrics.score_with_reasons(clean, enhanced, sample_rate, names)`."""
-        if self._pool is not None:
-            with _lean_start():
-                return self._pool.submit(metrics.score_with_reasons, clean, enhanced, sample_rate, names)
         future = futures.Future()
         try:
+            if self._pool is not None:
+                with _lean_start():
+                    return self._pool.submit(metrics.score_with_reasons, clean, enhanced, sample_rate, names)
             future.set_result(metrics.score_with_reasons(clean, enhanced, sample_rate, names))
-        except Exception as error:  # handed over by result(), as a real pool does
+        except Exception as error:  # handed over by result(), whether it happened here or there
             future.set_exception(error)
         return future
 
@@ -118,7 +118,7 @@ def score_pairs(items, metrics=None, workers=0, progress=True):
     total = len(items) if hasattr(items, "__len__") else None
     rows = list(_track(_rows(items, metrics, workers), total, progress))
     if not rows:
-        raise audio.AudioError("There are no pairs to score; expected one or more (name, clean, enhanced, sample_rate).")
+        raise audio.AudioError("There are no pairs to score; expected (name, clean, enhanced, sample_rate) tuples.")
     return ScoreTable([row for row, _ in rows], rows[0][1])
 
 
@@ -326,10 +326,11 @@ def evaluate_folders(clean_dir, enhanced_dir, metrics=None, workers=0, progress=
     for here, there, folder, other in there_and_back:
         lonely = sorted(set(here) - set(there))
         if lonely:
+            shown = ", ".join(here[stem].name for stem in lonely[:5])
+            more = f" and {len(lonely) - 5} more" if len(lonely) > 5 else ""
             raise audio.AudioError(
-                f"{len(lonely)} of {len(here)} files in '{folder}' have no partner in '{other}': "
-                f"{', '.join(here[s].name for s in lonely[:5])}{' ...' if len(lonely) > 5 else ''}. Expected the same "
-                "file names in both folders (suffixes may differ); rename, add or remove files."
+                f"{len(lonely)} of {len(here)} files in '{folder}' have no partner in '{other}': {shown}{more}. "
+                "Expected the same file names in both folders (suffixes may differ); rename, add or remove files."
             )
 
     def pairs():

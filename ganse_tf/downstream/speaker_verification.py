@@ -20,6 +20,8 @@ References:
     speaker verification", Interspeech 2017, section 4.
 """
 
+import copy
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,8 +123,6 @@ class SpeakerVerifier:
 
     def fit(self, features):
         """Trains the UBM on a list of (frames, dims) arrays with 10 EM steps; returns the verifier itself."""
-        import warnings
-
         mixture = _sklearn().mixture.GaussianMixture(
             self.n_components, covariance_type="diag", max_iter=EM_STEPS, reg_covar=1e-3, init_params="k-means++",
             random_state=self.seed,
@@ -141,8 +141,6 @@ class SpeakerVerifier:
 
     def enrol(self, speaker, features):
         """Adapts a model for `speaker` to a list of (frames, dims) arrays."""
-        import copy
-
         if self.ubm is None:
             raise ValueError("There is no background model yet; call fit(background_features) before enrol.")
         model = copy.copy(self.ubm)

@@ -80,11 +80,15 @@ def markdown(rows, decimals=2):
     return "\n".join(lines + ["| " + " | ".join(text(v) for v in row.values()) + " |" for row in rows])
 
 
-def report(name, title, parts, seed, cpu_minutes):
-    """Print `parts` (strings, Markdown) and write them to benchmarks/learn/<name>.md with all that is needed to repeat them."""
-    command = " ".join(["python -m benchmarks.learn." + name, *sys.argv[1:]])
-    versions = f"ganse_tf {__version__}, TensorFlow {tf.__version__}, Keras {keras.__version__}, NumPy {np.__version__}"
-    facts = f"`{command}`, seed {seed}, {cpu_minutes:.1f} CPU minutes of training; {versions}, Python {platform.python_version()}."
+def report(name, title, parts, seed, cpu_minutes, command=None):
+    """Print `parts` (strings, Markdown) and write them to benchmarks/learn/<name>.md with all that is needed to repeat them.
+
+    `command` replaces the command line where that would name a private folder.
+    """
+    command = command or " ".join(["python -m benchmarks.learn." + name, *sys.argv[1:]])
+    versions = f"ganse_tf {__version__}, Python {platform.python_version()}, TensorFlow {tf.__version__}, "
+    versions += f"Keras {keras.__version__}, NumPy {np.__version__}"
+    facts = f"`{command}`, seed {seed}, {cpu_minutes:.1f} CPU minutes of training; {versions}."
     text = "\n\n".join([f"# {title}", facts, *parts]) + "\n"
     print(text)
     (FOLDER / f"{name}.md").write_text(text, encoding="utf-8")

@@ -34,6 +34,7 @@ CLICK_DECAY = 0.06  # s
 WIND_HZ = 150.0  # Hz, corner of the low-pass
 GUST_SECONDS = 1.5  # s, time over which the wind changes
 GUST_DB = 6.0  # dB, standard deviation of the gusts
+WANDER_STEPS = 50  # straight lines that make up one change of a slow random curve
 
 
 def make(kind, n_samples, sample_rate=SAMPLE_RATE, seed=0, exclude=()):
@@ -148,12 +149,15 @@ def _babble(n_samples, sample_rate, rng, exclude):
 
 def _wander(n_samples, sample_rate, rng, seconds):
     """Slow random curve, standard normal at every instant, that changes over about `seconds`."""
-    knots = rng.standard_normal(int(np.ceil(n_samples / (seconds * sample_rate))) + 3)
-    at = rng.uniform(0, 1) + np.arange(n_samples) / (seconds * sample_rate)
+    step = seconds * sample_rate / WANDER_STEPS  # samples between the points computed; straight lines in between
+    points = np.arange(int(n_samples / step) + 2)
+    knots = rng.standard_normal(len(points) // WANDER_STEPS + 3)
+    at = rng.uniform(0, 1) + points / WANDER_STEPS
     left = np.floor(at).astype(int)
     x = 0.5 - 0.5 * np.cos(np.pi * (at - left))
     # Raised-cosine cross-fade of neighbouring knots, divided by the standard deviation it leaves.
-    return (knots[left] * (1 - x) + knots[left + 1] * x) / np.sqrt((1 - x) ** 2 + x**2)
+    curve = (knots[left] * (1 - x) + knots[left + 1] * x) / np.sqrt((1 - x) ** 2 + x**2)
+    return np.interp(np.arange(n_samples) / step, points, curve)
 
 
 def _engine(n_samples, sample_rate, rng):

@@ -1,0 +1,427 @@
+"""Self-checks for exercises: `check("a1.l1", my_l1)` says in plain words what is right and what is not yet.
+
+    from ganse_tf.classroom import check
+    check("a1.l1", my_l1)          # the function itself, without parentheses
+    check("a2.stft", my_stft, my_istft)
+
+The answers are plain functions with fixed arguments; `describe("a1.l1")` says which. These tests are public: they help
+to learn and do not grade. A grader calls `check(..., strict=True)`, which raises instead of printing.
+
+To add an exercise, write a function that gets the student's function (an `Answer`, called like the function itself),
+raises `Wrong` with one sentence when something is off, and is given to `add`:
+
+    def test_double(double):
+        number("double(2)", double(2), 4, mistakes={2: "that is the number itself"})
+
+    classroom.add("nb07.double", test_double, "double(x) -> two times x")
+"""
+
+import difflib
+import inspect
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+TOLERANCE = 1e-4  # relative and absolute; float32 in any order of summation stays below
+SHOWN = 6  # numbers of an array that a message prints in full
+
+
+class Wrong(AssertionError):
+    """A student's answer is not right yet; the message says what was seen and what to look at."""
+
+    def _render_traceback_(self):  # notebooks show this instead of the frames of the checking code
+        return [f"Not yet: {self}"]
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One check: `test(*answers)` raises `Wrong`; `usage` is what the student has to write."""
+
+    test: object
+    usage: str
+
+    @property
+    def arguments(self):
+        return list(inspect.signature(self.test).parameters)
+
+
+def check(exercise, *answers, strict=False):
+    """Test the function(s) a student wrote for an exercise and print the verdict.
+
+    Args:
+        exercise: id such as "a1.l1"; `exercises()` lists them.
+        *answers: the function or functions, in the order `describe` gives.
+        strict: raise `Wrong` when the answer is not right (for graders and automatic tests).
+
+    Returns:
+        bool, True when every test passed.
+
+    Raises:
+        ValueError: an unknown id or the wrong number of functions.
+        Wrong: with `strict`, when the answer is not right.
+
+    Example:
+        >>> check("a1.l1", ganse_tf.losses.l1)
+        a1.l1: passed.
+        True
+    """
+    found = _find(exercise)
+    if len(answers) != len(found.arguments):
+        call = ", ".join([f'"{exercise}"', *found.arguments])
+        raise ValueError(f"{exercise} tests {len(found.arguments)} function(s), not {len(answers)}: check({call}).")
+    try:
+        found.test(*(Answer(answer, name) for answer, name in zip(answers, found.arguments)))
+    except Wrong as reason:
+        if strict:
+            raise
+        print(f"{exercise}: not yet. {reason}")
+        return False
+    print(f"{exercise}: passed.")
+    return True
+
+
+def exercises():
+    """All ids, sorted."""
+    return sorted(EXERCISES)
+
+
+def describe(exercise):
+    """What the student has to write, e.g. "l1(target, estimate) -> mean absolute error, one number"."""
+    return _find(exercise).usage
+
+
+def add(exercise, test, usage):
+    """Add an exercise (see the top of this module).
+
+    Args:
+        exercise: new id, "unit.name".
+        test: function of one argument per function the student writes; the argument's name appears in messages.
+        usage: one line: the functions with their arguments and what they return.
+    """
+    if exercise in EXERCISES and EXERCISES[exercise].usage != usage:
+        raise ValueError(f"There is an exercise {exercise!r} already: {EXERCISES[exercise].usage}. Choose another id.")
+    EXERCISES[exercise] = Exercise(test, usage)
+
+
+def _find(exercise):
+    if exercise not in EXERCISES:
+        close = difflib.get_close_matches(str(exercise), EXERCISES, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"There is no exercise {exercise!r}.{hint} Exercises: {', '.join(exercises())}.")
+    return EXERCISES[exercise]
+
+
+# ---- tools for tests -------------------------------------------------------------------------------------------------
+
+
+class Answer:
+    """A student's function; whatever goes wrong inside becomes `Wrong` with the arguments in the message."""
+
+    def __init__(self, function, name):
+        if not callable(function):
+            raise Wrong(f"{name} is {_show(function)}; pass the function itself, without parentheses.")
+        self.function, self.name = function, name
+
+    def __call__(self, *args):
+        call = f"{self.name}({', '.join(_show(arg) for arg in args)})"
+        try:
+            result = self.function(*args)
+        except NotImplementedError:
+            raise Wrong(f"{self.name} is not written yet: replace raise NotImplementedError() with your code.") from None
+        except Exception as error:
+            raise Wrong(f"{call} stopped with {type(error).__name__}: {error}") from error
+        if result is None:
+            raise Wrong(f"{call} returned None. Is a `return` missing?")
+        return result
+
+
+def _show(value):
+    """A short text of an argument: numbers in full, large arrays as dtype and shape, objects as their type."""
+    if isinstance(value, (int, float, str)):
+        return repr(value)
+    try:
+        array = np.asarray(value)
+    except Exception:
+        return type(value).__name__
+    if array.dtype.kind not in "fiub":
+        return type(value).__name__
+    if array.size <= SHOWN:
+        return str(array.round(4).tolist())
+    return f"{array.dtype}{list(array.shape)}"
+
+
+def array(what, got, shape=None):
+    """`got` as a float64 array, or `Wrong` if it is none, has another shape or holds NaN."""
+    try:
+        values = np.asarray(got, np.float64)
+    except (TypeError, ValueError) as error:
+        raise Wrong(f"{what} is a {type(got).__name__}; expected numbers.") from error
+    if shape is not None and values.shape != tuple(shape):
+        raise Wrong(f"{what} has shape {values.shape}; expected {tuple(shape)}.")
+    if not np.isfinite(values).all():
+        raise Wrong(f"{what} holds NaN or infinity; look for log(0), a division by 0 or an exp that is too large.")
+    return values
+
+
+def number(what, got, want, mistakes=(), tolerance=TOLERANCE):
+    """Compare one number; `mistakes` maps well-known wrong results to the hint that helps."""
+    value = float(array(what, got, shape=()))
+    if math.isclose(value, want, rel_tol=tolerance, abs_tol=tolerance):
+        return
+    hints = [hint for wrong, hint in dict(mistakes).items() if math.isclose(value, wrong, rel_tol=tolerance)]
+    raise Wrong(f"{what} is {value:.6g}; expected {want:.6g}.{f' Hint: {hints[0]}.' if hints else ''}")
+
+
+def near(what, got, want, hint="", tolerance=TOLERANCE):
+    """Compare arrays; the message names the worst place."""
+    want = np.asarray(want, np.float64)
+    values = array(what, got, shape=want.shape)
+    worst = np.unravel_index(np.abs(values - want).argmax(), want.shape)
+    if abs(values[worst] - want[worst]) > tolerance * max(1.0, float(np.abs(want).max())):
+        place = ", ".join(str(int(i)) for i in worst)
+        hint = f" Hint: {hint}." if hint else ""
+        raise Wrong(f"{what} differs: at index [{place}] it is {values[worst]:.6g}; expected {want[worst]:.6g}.{hint}")
+
+
+def gradient(what, function, x):
+    """d function(x) / d x as float64; `Wrong` if no gradient comes through."""
+    import tensorflow as tf
+
+    x = tf.constant(x, tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = function(x)
+    if not tf.is_tensor(y) or (slope := tape.gradient(y, x)) is None:
+        raise Wrong(f"no gradient comes through {what}. Use tf. functions from input to output, not NumPy or .numpy().")
+    return np.asarray(slope, np.float64)
+
+
+def _tensor(values):
+    import tensorflow as tf
+
+    return tf.constant(values, tf.float32)
+
+
+def _rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+# ---- a1: losses ------------------------------------------------------------------------------------------------------
+
+TARGET, ESTIMATE = [1.0, 2.0, 3.0], [1.0, 4.0, 0.0]  # differences 0, -2, 3
+
+
+def _test_l1(l1):
+    what = f"l1({TARGET}, {ESTIMATE})"
+    number(what, l1(_tensor(TARGET), _tensor(ESTIMATE)), 5 / 3, {
+        5.0: "that is the sum; divide by the number of values (tf.reduce_mean)",
+        1 / 3: "the signs cancelled; take the absolute value before the mean",
+        -1 / 3: "the signs cancelled; take the absolute value before the mean",
+        13 / 3: "that is the mean square, the L2 loss",
+    })  # fmt: skip
+    number("l1 of two equal signals", l1(_tensor(TARGET), _tensor(TARGET)), 0.0)
+    number("l1 of a batch (2, 2)", l1(_tensor([[0.0, 0.0], [0.0, 0.0]]), _tensor([[4.0, 0.0], [0.0, 0.0]])), 1.0,
+           {4.0: "sum over one axis only? take one mean over everything", 2.0: "take one mean over all axes"})  # fmt: skip
+    slope = gradient("l1", lambda x: l1(_tensor(TARGET), x), [2.0, 1.0, 5.0])
+    near("the gradient of l1 (estimate above, below, above the target)", slope, [1 / 3, -1 / 3, 1 / 3])
+
+
+def _test_l2(l2):
+    what = f"l2({TARGET}, {ESTIMATE})"
+    number(what, l2(_tensor(TARGET), _tensor(ESTIMATE)), 13 / 3, {
+        13.0: "that is the sum; divide by the number of values (tf.reduce_mean)",
+        13 / 6: "leave out the factor 1/2",
+        math.sqrt(13 / 3): "leave out the square root",
+        5 / 3: "that is the mean absolute error, the L1 loss",
+    })  # fmt: skip
+    number("l2 of two equal signals", l2(_tensor(TARGET), _tensor(TARGET)), 0.0)
+    slope = gradient("l2", lambda x: l2(_tensor(TARGET), x), [2.0, 1.0, 5.0])
+    near("the gradient of l2", slope, [2 / 3, -2 / 3, 4 / 3])
+
+
+def _test_least_squares(least_squares):
+    number("least_squares([[1], [0]], 1)", least_squares(_tensor([[1.0], [0.0]]), 1.0), 0.5, {
+        1.0: "that is the sum; take the mean over the batch",
+        0.25: "leave out the factor 1/2: SEGAN's equations put it in front of the loss",
+    })  # fmt: skip
+    sigmoid = (1 / (1 + math.exp(-3.0)) - 1) ** 2
+    number("least_squares([[3]], 1)", least_squares(_tensor([[3.0]]), 1.0), 4.0, {
+        sigmoid: "no sigmoid here: the scores of a least-squares D are unbounded",
+        0.0: "do not clip: a score above its label costs as much as one below",
+        2.0: "square the difference, or leave out the factor 1/2",
+    })  # fmt: skip
+    number("least_squares([[-1]], 0)", least_squares(_tensor([[-1.0]]), 0.0), 1.0, {-1.0: "square the difference"})
+    slope = gradient("least_squares", lambda x: least_squares(x, 1.0), [[0.0]])
+    near("the gradient of least_squares at score 0, label 1 (the score has to grow)", slope, [[-2.0]])
+
+
+def _test_cross_entropy(cross_entropy):
+    number("cross_entropy([[0]], 1)", cross_entropy(_tensor([[0.0]]), 1.0), math.log(2), {
+        -math.log(2): "the sign is missing: a loss is minus the log-probability",
+        1.0: "use the natural logarithm, not log2",
+    })  # fmt: skip
+    right, wrong = math.log1p(math.exp(-2.0)), math.log1p(math.exp(2.0))
+    number("cross_entropy([[2]], 1)", cross_entropy(_tensor([[2.0]]), 1.0), right, {
+        wrong: "label 1 means that the logit should be large: -log sigmoid(logit)",
+        -math.log(2): "apply the sigmoid first: D gives logits, not probabilities",
+    })  # fmt: skip
+    number("cross_entropy([[2]], 0)", cross_entropy(_tensor([[2.0]]), 0.0), wrong, {
+        right: "label 0 is -log(1 - sigmoid(logit)); does your function use the label?",
+    })  # fmt: skip
+    number("cross_entropy([[0], [2]], 1)", cross_entropy(_tensor([[0.0], [2.0]]), 1.0), (math.log(2) + right) / 2, {
+        math.log(2) + right: "that is the sum; take the mean over the batch",
+    })  # fmt: skip
+    loud = array("cross_entropy([[-200]], 1), where the sigmoid is 0 in float32,", cross_entropy(_tensor([[-200.0]]), 1.0))
+    number("cross_entropy([[-200]], 1), where the sigmoid is 0 in float32,", loud, 200.0)
+
+
+# ---- a2: sound -------------------------------------------------------------------------------------------------------
+
+
+def _test_stft(stft, istft):
+    wav = _rng(1).uniform(-0.5, 0.5, 4001).astype(np.float32)
+    for n_fft, hop in ((512, 128), (512, 256), (400, 100)):
+        spec = np.asarray(stft(wav, n_fft, hop))
+        where = f"stft of {len(wav)} samples with n_fft {n_fft} and hop {hop}"
+        if spec.dtype.kind != "c" or spec.ndim != 2 or spec.shape[1] != n_fft // 2 + 1:
+            raise Wrong(f"{where} is {spec.dtype}{list(spec.shape)}; expected complex (frames, {n_fft // 2 + 1}): time first.")
+        back = array(f"istft(stft(wav)) with n_fft {n_fft} and hop {hop}", istft(spec, n_fft, hop, len(wav)), wav.shape)
+        error = np.abs(back - wav)
+        if error.max() > TOLERANCE:
+            middle = error[n_fft:-n_fft].max()
+            hint = "divide by the sum of the squared windows" if middle > TOLERANCE else (
+                "only the edges are wrong: pad n_fft // 2 samples on both sides, and the end up to a whole hop")  # fmt: skip
+            raise Wrong(f"istft(stft(wav)) with n_fft {n_fft} and hop {hop} is off by up to {error.max():.3g} at sample "
+                        f"{int(error.argmax())}; expected less than {TOLERANCE}. Hint: {hint}.")  # fmt: skip
+    bin_ = 32
+    tone = np.sin(2 * np.pi * bin_ / 512 * np.arange(4096)).astype(np.float32)
+    loudest = int(np.abs(np.asarray(stft(tone, 512, 128))).mean(0).argmax())
+    if loudest != bin_:
+        raise Wrong(f"a tone at 32/512 of the sample rate is loudest in bin {loudest} of 512-point frames; expected {bin_}.")
+
+
+def _test_mix(mix):
+    rng = _rng(2)
+    clean = (0.1 * rng.standard_normal(8000)).astype(np.float32)
+    noise = (0.3 * rng.uniform(-1, 1, 8000)).astype(np.float32)
+    for snr_db in (0.0, 10.0, -5.0):
+        kept = clean.copy(), noise.copy()
+        noisy = array(f"mix(clean, noise, {snr_db:g})", mix(clean, noise, snr_db), clean.shape)
+        if not (np.array_equal(clean, kept[0]) and np.array_equal(noise, kept[1])):
+            raise Wrong("mix changed its inputs in place. Make a new array: scaled = gain * noise, not noise *= gain.")
+        added = noisy - clean.astype(np.float64)
+        if not added.any() or abs(np.corrcoef(added, noise)[0, 1]) < 0.999:
+            raise Wrong("mix(clean, noise, snr_db) - clean is not a scaled copy of the noise. Scale the noise, leave clean.")
+        got = 10 * math.log10(np.sum(clean.astype(np.float64) ** 2) / np.sum(added**2))
+        if abs(got - snr_db) > 0.01:
+            hints = {-snr_db: "the fraction is upside down", 2 * snr_db: "amplitudes need 10 ** (snr_db / 20)",
+                     snr_db / 2: "powers need 10 ** (snr_db / 10), amplitudes 10 ** (snr_db / 20)"}  # fmt: skip
+            hint = next((f" Hint: {h}." for wrong, h in hints.items() if snr_db and abs(got - wrong) < 0.01), "")
+            raise Wrong(f"mix(clean, noise, {snr_db:g}) has an SNR of {got:.2f} dB; expected {snr_db:.2f} dB.{hint}")
+
+
+def _test_preemphasis(preemphasis):
+    near("preemphasis([1, 1, 1], 0.95)", preemphasis(np.ones(3, np.float32), 0.95), [1.0, 0.05, 0.05],
+         "y[0] = x[0] and y[n] = x[n] - coef * x[n - 1]")  # fmt: skip
+    near("preemphasis([0, 1, 0, 0], 0.5)", preemphasis(np.array([0, 1, 0, 0], np.float32), 0.5), [0.0, 1.0, -0.5, 0.0],
+         "use the sample before, x[n - 1], of the input (not of the output)")  # fmt: skip
+
+
+def _test_irm(irm):
+    clean, noise = np.array([[3.0, 1.0]], np.float32), np.array([[4.0, 1.0]], np.float32)
+    mask = array("irm([[3, 1]], [[4, 1]])", irm(clean, noise), clean.shape)
+    hints = {9 / 25: "take the square root (beta = 0.5)", 3 / 7: "square the magnitudes first: the ratio is one of powers",
+             0.75: "divide by the sum of both powers, not by the noise"}  # fmt: skip
+    hint = next((h for wrong, h in hints.items() if math.isclose(mask[0, 0], wrong, rel_tol=TOLERANCE)), "")
+    near("irm([[3, 1]], [[4, 1]])", mask, [[0.6, math.sqrt(0.5)]], hint)
+    silence = np.zeros((1, 2), np.float32)
+    mask = array("irm of silence (0 / 0)", irm(silence, silence), silence.shape)
+    if mask.min() < 0 or mask.max() > 1:
+        raise Wrong(f"irm of silence is {mask.max():g}; expected a value between 0 and 1. Add a tiny number below the line.")
+
+
+# ---- a3: the steps of a GAN ------------------------------------------------------------------------------------------
+
+
+def _test_d_step(d_step):
+    import keras
+    import tensorflow as tf
+
+    keras.utils.set_random_seed(0)
+    length, half = 8, 0.5  # noisy and clean speech are equal here, and G says 0.5: only G's output can be told from clean
+    noisy = tf.constant(_rng(3).standard_normal((32, length)), tf.float32)
+    said = keras.layers.Dense(length, kernel_initializer="zeros", bias_initializer=keras.initializers.Constant(half))
+    generator = keras.Sequential([keras.Input([length]), said], name="generator")
+    sides = [keras.Input([length], name=name) for name in ("candidate", "noisy")]
+    hidden = keras.layers.Dense(16, "tanh")(keras.layers.Concatenate()(sides))
+    discriminator = keras.Model(sides, keras.layers.Dense(1)(hidden), name="discriminator")
+    optimizer = keras.optimizers.Adam(0.01)
+    before = [[np.array(w) for w in net.trainable_variables] for net in (generator, discriminator)]
+
+    def moved(net, old):
+        return any(not np.array_equal(a, np.array(b)) for a, b in zip(old, net.trainable_variables))
+
+    for step in range(60):
+        array("the loss d_step returns", d_step(generator, discriminator, optimizer, noisy, noisy), ())
+        if moved(generator, before[0]):
+            raise Wrong("d_step moved the generator. Ask the tape for discriminator.trainable_variables only.")
+        if step == 0 and not moved(discriminator, before[1]):
+            raise Wrong("d_step left the discriminator as it was. Apply the gradients: optimizer.apply_gradients(zip(...)).")
+    real, fake = (float(tf.reduce_mean(discriminator([x, noisy]))) for x in (noisy, generator(noisy)))
+    if real - fake < 0.2:
+        raise Wrong(f"after 60 steps D gives clean speech {real:.2f} and enhanced speech {fake:.2f}; clean should be far "
+                    "above. Check the labels (clean 1, enhanced 0) and that D sees generator(noisy).")  # fmt: skip
+
+
+def _test_gradient_reversal(gradient_reversal):
+    x = _tensor([1.0, -2.0, 3.0])
+    near("gradient_reversal([1, -2, 3], 0.5) forward", gradient_reversal(x, 0.5), [1.0, -2.0, 3.0],
+         "forward, the layer hands its input through unchanged")  # fmt: skip
+    for scale in (1.0, 0.5):
+        slope = gradient("gradient_reversal", lambda v, s=scale: gradient_reversal(v, s) ** 2, [1.0, -2.0, 3.0])
+        near(f"the gradient of gradient_reversal(x, {scale:g}) ** 2 at [1, -2, 3]", slope, [-2 * scale, 4 * scale, -6 * scale],
+             "backward, multiply by minus the scale (tf.custom_gradient)")  # fmt: skip
+
+
+# ---- a4: MetricGAN ---------------------------------------------------------------------------------------------------
+
+
+def _test_pesq_to_unit(pesq_to_unit):
+    number("pesq_to_unit(2.0)", pesq_to_unit(2.0), 0.5, {
+        0.4: "add 0.5 first: the scale of PESQ begins at -0.5",
+        2 / 4.5: "the scale runs from -0.5 to 4.5: add 0.5, then divide by 5",
+        2.5: "divide by the length of the scale, 5",
+    })  # fmt: skip
+    number("pesq_to_unit(-0.5)", pesq_to_unit(-0.5), 0.0)
+    number("pesq_to_unit(4.644), the wide-band score of a perfect copy,", pesq_to_unit(4.644), 1.0, {
+        5.144 / 5: "clip to [0, 1]: D's label for clean speech is 1",
+    })  # fmt: skip
+
+
+EXERCISES = {
+    "a1.l1": Exercise(_test_l1, "l1(target, estimate) -> mean absolute error over all values, one number"),
+    "a1.l2": Exercise(_test_l2, "l2(target, estimate) -> mean squared error over all values, one number"),
+    "a1.least_squares": Exercise(
+        _test_least_squares, "least_squares(scores, label) -> mean of (score - label) squared, one number"
+    ),
+    "a1.cross_entropy": Exercise(
+        _test_cross_entropy, "cross_entropy(logits, label) -> mean binary cross-entropy of sigmoid(logits), one number"
+    ),
+    "a2.stft": Exercise(
+        _test_stft,
+        "stft(wav, n_fft, hop) -> complex (frames, n_fft // 2 + 1); istft(spec, n_fft, hop, length) -> wav (length,)",
+    ),
+    "a2.mix": Exercise(_test_mix, "mix(clean, noise, snr_db) -> clean + scaled noise at exactly this SNR in dB"),
+    "a2.preemphasis": Exercise(_test_preemphasis, "preemphasis(wav, coef) -> y[n] = x[n] - coef x[n - 1], y[0] = x[0]"),
+    "a2.irm": Exercise(_test_irm, "irm(clean_mag, noise_mag) -> sqrt(clean^2 / (clean^2 + noise^2)), between 0 and 1"),
+    "a3.d_step": Exercise(
+        _test_d_step,
+        "d_step(generator, discriminator, optimizer, noisy, clean) -> D's loss, after one step of D; D takes "
+        "[candidate, noisy]",
+    ),
+    "a3.gradient_reversal": Exercise(
+        _test_gradient_reversal, "gradient_reversal(x, scale) -> x; its gradient is multiplied by -scale"
+    ),
+    "a4.pesq_to_unit": Exercise(_test_pesq_to_unit, "pesq_to_unit(score) -> (score + 0.5) / 5, clipped to [0, 1]"),
+}

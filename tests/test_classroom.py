@@ -1,0 +1,198 @@
+"""Self-checks: right answers pass, every well-known mistake gets the hint that was written for it."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ganse_tf import classroom, losses, signal
+from ganse_tf.classroom import Wrong, check
+
+
+def mix(clean, noise, snr_db):
+    return clean + noise * np.sqrt(np.sum(clean**2) / np.sum(noise**2)) * 10 ** (-snr_db / 20)
+
+
+def preemphasis(wav, coef):
+    return np.append(wav[0], wav[1:] - coef * wav[:-1])
+
+
+def irm(clean, noise):
+    return np.sqrt(clean**2 / (clean**2 + noise**2 + 1e-12))
+
+
+def d_step(generator, discriminator, optimizer, noisy, clean):
+    with tf.GradientTape() as tape:
+        d_real, d_fake = discriminator([clean, noisy]), discriminator([generator(noisy), noisy])
+        loss = losses.least_squares(d_real, 1.0) + losses.least_squares(d_fake, 0.0)
+    gradients = tape.gradient(loss, discriminator.trainable_variables)
+    optimizer.apply_gradients(zip(gradients, discriminator.trainable_variables))
+    return loss
+
+
+def gradient_reversal(x, scale):
+    @tf.custom_gradient
+    def reverse(v):
+        return tf.identity(v), lambda upstream: -scale * upstream
+
+    return reverse(x)
+
+
+def stft(wav, n_fft, hop):
+    return signal.stft(wav, n_fft=n_fft, hop_length=hop)
+
+
+def istft(spec, n_fft, hop, length):
+    return signal.istft(spec, length, n_fft=n_fft, hop_length=hop)
+
+
+def pesq_to_unit(score):
+    return min(max((score + 0.5) / 5, 0.0), 1.0)
+
+
+RIGHT = {
+    "a1.l1": [losses.l1], "a1.l2": [losses.l2], "a1.least_squares": [losses.least_squares],
+    "a1.cross_entropy": [losses.cross_entropy], "a2.stft": [stft, istft], "a2.mix": [mix],
+    "a2.preemphasis": [preemphasis], "a2.irm": [irm], "a3.d_step": [d_step], "a3.gradient_reversal": [gradient_reversal],
+    "a4.pesq_to_unit": [pesq_to_unit],
+}  # fmt: skip
+
+
+def test_every_exercise_has_a_right_answer_here():
+    assert sorted(RIGHT) == classroom.exercises()
+
+
+@pytest.mark.parametrize("exercise", sorted(RIGHT))
+def test_right_answers_pass(exercise, capsys):
+    assert check(exercise, *RIGHT[exercise]) is True
+    assert capsys.readouterr().out == f"{exercise}: passed.\n"
+    assert "->" in classroom.describe(exercise)
+
+
+def both_steps(generator, discriminator, optimizer, noisy, clean):
+    variables = discriminator.trainable_variables + generator.trainable_variables
+    with tf.GradientTape() as tape:
+        d_real, d_fake = discriminator([clean, noisy]), discriminator([generator(noisy), noisy])
+        loss = losses.least_squares(d_real, 1.0) + losses.least_squares(d_fake, 0.0)
+    optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
+    return loss
+
+
+def swapped_step(generator, discriminator, optimizer, noisy, clean):
+    with tf.GradientTape() as tape:
+        d_real, d_fake = discriminator([clean, noisy]), discriminator([generator(noisy), noisy])
+        loss = losses.least_squares(d_real, 0.0) + losses.least_squares(d_fake, 1.0)
+    gradients = tape.gradient(loss, discriminator.trainable_variables)
+    optimizer.apply_gradients(zip(gradients, discriminator.trainable_variables))
+    return loss
+
+
+def ignores_g_step(generator, discriminator, optimizer, noisy, clean):
+    return d_step(lambda x: x, discriminator, optimizer, noisy, clean)
+
+
+def spoiling_mix(clean, noise, snr_db):
+    noise *= np.sqrt(np.sum(clean**2) / np.sum(noise**2)) * 10 ** (-snr_db / 20)
+    return clean + noise
+
+
+def naive_cross_entropy(logits, label):
+    p = tf.sigmoid(logits)
+    return -tf.reduce_mean(label * tf.math.log(p) + (1 - label) * tf.math.log(1 - p))
+
+
+WRONG = [
+    ("a1.l1", lambda t, e: tf.reduce_sum(tf.abs(t - e)), "expected 1.66667.*that is the sum"),
+    ("a1.l1", lambda t, e: tf.reduce_mean(t - e), "the signs cancelled"),
+    ("a1.l1", lambda t, e: tf.abs(t - e), r"has shape \(3,\); expected \(\)"),
+    ("a1.l1", lambda t, e: np.mean(np.abs(t.numpy() - np.asarray(e))), "no gradient comes through l1"),
+    ("a1.l1", lambda t, e: None, "returned None. Is a `return` missing"),
+    ("a1.l1", lambda t: t, "stopped with TypeError"),
+    ("a1.l2", lambda t, e: tf.sqrt(tf.reduce_mean((t - e) ** 2)), "leave out the square root"),
+    ("a1.least_squares", lambda s, y: tf.reduce_mean((tf.sigmoid(s) - y) ** 2), "is 0.161.*; expected 0.5|no sigmoid"),
+    ("a1.least_squares", lambda s, y: 0.5 * tf.reduce_mean((s - y) ** 2), "leave out the factor 1/2"),
+    ("a1.cross_entropy", lambda z, y: -losses.cross_entropy(z, y), "the sign is missing"),
+    ("a1.cross_entropy", naive_cross_entropy, "NaN or infinity"),
+    ("a1.cross_entropy", lambda z, y: losses.cross_entropy(z, 1.0), "does your function use the label"),
+    ("a2.mix", lambda c, n, s: c + n, "expected 0.00 dB"),
+    ("a2.mix", lambda c, n, s: mix(c, n, -s), "the fraction is upside down"),
+    ("a2.mix", lambda c, n, s: mix(c, n, 2 * s), r"amplitudes need 10 \*\* \(snr_db / 20\)"),
+    ("a2.mix", lambda c, n, s: 0.5 * mix(c, n, s), "not a scaled copy of the noise"),
+    ("a2.mix", spoiling_mix, "changed its inputs in place"),
+    ("a2.preemphasis", lambda x, a: x - a * x, r"index \[0\] it is 0.05; expected 1"),
+    ("a2.irm", lambda c, n: c**2 / (c**2 + n**2 + 1e-12), "square root"),
+    ("a2.irm", lambda c, n: np.sqrt(c**2 / np.maximum(c**2 + n**2, 0.0)), "irm of silence.*NaN or infinity"),
+    ("a3.d_step", both_steps, "moved the generator"),
+    ("a3.d_step", swapped_step, "Check the labels"),
+    ("a3.d_step", ignores_g_step, r"D sees generator\(noisy\)"),
+    ("a3.d_step", lambda g, d, o, x, y: tf.constant(1.0), "left the discriminator as it was"),
+    ("a3.gradient_reversal", lambda x, s: x * 1.0, "backward, multiply by minus the scale"),
+    ("a3.gradient_reversal", lambda x, s: -s * x, "hands its input through unchanged"),
+    ("a4.pesq_to_unit", lambda q: q / 5, "add 0.5 first"),
+    ("a4.pesq_to_unit", lambda q: (q + 0.5) / 5, r"clip to \[0, 1\]"),
+]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+@pytest.mark.parametrize("exercise, answer, message", WRONG)
+def test_wrong_answers_get_their_hint(exercise, answer, message, capsys):
+    with pytest.raises(Wrong, match=message):
+        check(exercise, answer, strict=True)
+    assert check(exercise, answer) is False
+    assert capsys.readouterr().out.startswith(f"{exercise}: not yet. ")
+
+
+@pytest.mark.parametrize(
+    "bad_stft, bad_istft, message",
+    [
+        (lambda w, n, h: tf.transpose(stft(w, n, h)), istft, "time first"),
+        (stft, lambda s, n, h, length: 2 * istft(s, n, h, length), "sum of the squared windows"),
+        (lambda w, n, h: stft(w, n, h)[:-2], lambda s, n, h, length: np.pad(istft(s, n, h, None), (0, 2 * h))[:length],
+         "only the edges are wrong"),
+        (lambda w, n, h: stft(w, n, h)[:, ::-1], lambda s, n, h, length: istft(s[:, ::-1], n, h, length), "loudest in bin"),
+    ],
+)  # fmt: skip
+def test_wrong_transforms_get_their_hint(bad_stft, bad_istft, message):
+    with pytest.raises(Wrong, match=message):
+        check("a2.stft", bad_stft, bad_istft, strict=True)
+
+
+def test_blank_exercises_and_wrong_calls_are_explained(capsys):
+    def blank(target, estimate):
+        raise NotImplementedError
+
+    assert check("a1.l1", blank) is False
+    assert "l1 is not written yet" in capsys.readouterr().out
+    assert check("a1.l1", 1.6667) is False
+    assert "pass the function itself, without parentheses" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"Did you mean 'a1.l1'\? Exercises: a1.cross_entropy"):
+        check("a1.L1", losses.l1)
+    with pytest.raises(ValueError, match=r'tests 2 function\(s\), not 1: check\("a2.stft", stft, istft\)'):
+        check("a2.stft", stft)
+
+
+def test_a_notebook_adds_its_own_exercise(monkeypatch, capsys):
+    monkeypatch.setattr(classroom, "EXERCISES", dict(classroom.EXERCISES))
+
+    def test_double(double):
+        classroom.number("double(2)", double(2), 4, mistakes={2: "that is the number itself"})
+
+    classroom.add("nb07.double", test_double, "double(x) -> two times x")
+    classroom.add("nb07.double", test_double, "double(x) -> two times x")  # a cell run twice
+    assert check("nb07.double", lambda x: 2 * x)
+    assert not check("nb07.double", lambda x: x)
+    assert "double(2) is 2; expected 4. Hint: that is the number itself." in capsys.readouterr().out
+    with pytest.raises(ValueError, match="Choose another id"):
+        classroom.add("a1.l1", test_double, "double(x) -> two times x")
+
+
+def test_notebooks_show_the_sentence_instead_of_a_traceback():
+    assert Wrong("a sentence.")._render_traceback_() == ["Not yet: a sentence."]
+
+
+def test_checks_agree_with_the_package():
+    """The numbers in the checks are those of `losses`, `signal` and `metrics`."""
+    from ganse_tf import metrics
+
+    clean, noise = np.array([[3.0, 1.0]], np.float32), np.array([[4.0, 1.0]], np.float32)
+    np.testing.assert_allclose(signal.irm(clean, noise), irm(clean, noise), rtol=1e-5)
+    assert metrics.norm_pesq(2.0) == pesq_to_unit(2.0)

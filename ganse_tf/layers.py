@@ -3,15 +3,15 @@
 =========================  =======================================================================================
 Convolutions               ``FastConv1D``, ``FastConv1DTranspose``: the stock layers, quicker on a CPU for short inputs
 Recurrent                  ``FastBLSTM``: the stock bidirectional LSTM, quicker on a CPU
-Normalisation in D         ``SpectralNormConv1D/Conv2D/Dense`` with ``power_iteration``; ``VirtualBatchNorm`` with
-                           ``set_reference``
+Normalisation in D         ``SpectralNormConv1D/Conv2D/Dense`` with ``power_iteration`` (large kernels by FFT on a CPU);
+                           ``VirtualBatchNorm`` with ``set_reference``
 Small ones                 ``GradientScale`` (gradient reversal), ``LearnableSigmoid`` (MetricGAN+)
 =========================  =======================================================================================
 
-The three fast layers hold the same weights as the stock ones in the same order (``get_weights``/``set_weights`` can be
-exchanged) and give the same numbers. Each has an attribute ``fast``, ``True`` at first: set it to ``False`` to run the
-stock layer instead, as ``EnhancementGAN.compile(jit_compile=True)`` does. It describes the machine, not the model, so
-it is not saved. On a GPU they are always the stock layers (cuDNN is quicker still).
+The three Fast layers hold the same weights as the stock ones in the same order (``get_weights``/``set_weights`` can be
+exchanged) and give the same numbers. Layers with a quick path have an attribute ``fast``, ``True`` at first: set it to
+``False`` to run TensorFlow's own kernels instead, as ``EnhancementGAN.compile(jit_compile=True)`` does. It describes
+the machine, not the model, so it is not saved. On a GPU the quick paths are never taken (cuDNN is quicker still).
 
 Normalisation statistics stay float32 under mixed precision.
 """
@@ -268,6 +268,70 @@ class FastBLSTM(keras.layers.Bidirectional):
         return super(keras.layers.Bidirectional, cls).from_config(config)  # Layer's: cls(**config)
 
 
+# ---- large 2-D kernels by FFT ----------------------------------------------------------------------------------------
+
+TILE = 32  # side of the squares that are transformed at once; 24 to 48 are about equally quick (benchmarks/layers.py)
+
+
+def _cut(x, size, hop):
+    """(batch, height, width, channels) -> squares (batch, rows, columns, channels, size, size), every `hop` points."""
+    height, width = tf.shape(x)[1], tf.shape(x)[2]
+    rows, columns = (tf.maximum(-((size - n) // hop), 0) + 1 for n in (height, width))  # 1 + ceil((n - size) / hop)
+    missing = [(n - 1) * hop + size for n in (rows, columns)]
+    x = tf.pad(x, [[0, 0], [0, missing[0] - height], [0, missing[1] - width], [0, 0]])
+    x = tf.gather(x, hop * tf.range(rows)[:, None] + tf.range(size), axis=1)
+    x = tf.gather(x, hop * tf.range(columns)[:, None] + tf.range(size), axis=3)
+    return tf.transpose(x, [0, 1, 3, 5, 2, 4])
+
+
+def _spectra(squares):
+    """(n, channels, size, size), zero-padded to TILE x TILE -> their 2-D spectra (frequencies, n, channels)."""
+    spectra = tf.signal.rfft2d(squares, [TILE, TILE])
+    return tf.transpose(tf.reshape(spectra, [-1, squares.shape[1], TILE * (TILE // 2 + 1)]), [2, 0, 1])
+
+
+def _squares(spectra):
+    """The way back: (frequencies, n, channels) -> (n, channels, TILE, TILE)."""
+    spectra = tf.reshape(tf.transpose(spectra, [1, 2, 0]), [-1, spectra.shape[2], TILE, TILE // 2 + 1])
+    return tf.signal.irfft2d(spectra, [TILE, TILE])
+
+
+def _slide(x, kernel):
+    """Valid convolution (Keras' sense: no flip) and the spectra of the input's squares."""
+    taps, _, channels, filters = kernel.shape
+    valid = TILE - taps + 1  # each square gives valid x valid outputs; the rest of its circle has wrapped around
+    height, width = tf.shape(x)[1] - taps + 1, tf.shape(x)[2] - taps + 1
+    squares = _cut(x, TILE, valid)
+    batch, rows, columns = tf.unstack(tf.shape(squares)[:3])
+    spectra = _spectra(tf.reshape(squares, [-1, channels, TILE, TILE]))
+    response = tf.math.conj(_spectra(tf.transpose(kernel, [2, 3, 0, 1])))  # (frequencies, channels, filters)
+    y = _squares(tf.matmul(spectra, response))[:, :, :valid, :valid]
+    y = tf.transpose(tf.reshape(y, [batch, rows, columns, filters, valid, valid]), [0, 1, 4, 2, 5, 3])
+    return tf.reshape(y, [batch, rows * valid, columns * valid, filters])[:, :height, :width], spectra
+
+
+@tf.custom_gradient
+def _convolve_by_fft(x, kernel):
+    """``tf.nn.conv2d(x, kernel, 1, "VALID")`` for a square kernel, by the convolution theorem.
+
+    A convolution is a product of spectra. The input is cut into overlapping squares (overlap-save); at each frequency
+    the product over channels is a small matrix product. An 11 x 11 kernel costs 121 multiplications per output and
+    channel pair when it slides, and about 5 as a product of spectra. Both gradients are convolutions again.
+    """
+    y, spectra = _slide(x, kernel)
+    taps, filters = kernel.shape[0], kernel.shape[3]
+
+    def gradient(dy):
+        margin = [taps - 1, taps - 1]
+        d_x, _ = _slide(tf.pad(dy, [[0, 0], margin, margin, [0, 0]]), tf.transpose(kernel[::-1, ::-1], [0, 1, 3, 2]))
+        valid = TILE - taps + 1
+        dy_spectra = _spectra(tf.reshape(_cut(dy, valid, valid), [-1, filters, valid, valid]))
+        d_kernel = _squares(tf.matmul(spectra, tf.math.conj(dy_spectra), transpose_a=True))[:, :, :taps, :taps]
+        return d_x, tf.transpose(d_kernel, [2, 3, 0, 1])
+
+    return y, gradient
+
+
 # ---- spectral normalisation ------------------------------------------------------------------------------------------
 
 
@@ -342,6 +406,10 @@ class SpectralNormConv2D(_SpectralNormConv, keras.layers.Conv2D):
     forward pass: one per call instead of one per step. With W moving slowly the two estimates agree.)
     ``keras.layers.SpectralNormalization`` is something else: it overwrites W, and no gradient reaches sigma.
 
+    On a CPU, square kernels of at least ``min_taps`` taps between at least ``min_channels`` channels are applied by FFT
+    (see ``_convolve_by_fft``; stride 1, float32). That path has no second derivative; ``layer.fast = False``
+    switches it off.
+
     Args:
         *args, **kwargs: those of ``keras.layers.Conv2D``; ``padding`` "same" or "valid", channels last.
 
@@ -356,6 +424,27 @@ class SpectralNormConv2D(_SpectralNormConv, keras.layers.Conv2D):
     References:
         Miyato et al. 2018, "Spectral Normalization for GANs", section 2.1 and Algorithm 1.
     """
+
+    fast = True
+    min_taps, max_taps = 5, TILE // 2
+    min_channels = 8  # with fewer, the transforms cost more than they save; measured by benchmarks/layers.py
+
+    def _linear(self, inputs, kernel):
+        taps = kernel.shape[0]
+        if not (
+            self.fast
+            and inputs.dtype == tf.float32
+            and self.min_taps <= taps == kernel.shape[1] <= self.max_taps
+            and self.min_channels <= min(kernel.shape[2:])
+            and self.strides == self.dilation_rate == (1, 1)
+            and self.groups == 1
+            and _no_gpu()
+        ):
+            return super()._linear(inputs, kernel)
+        if self.padding == "same":
+            margin = [(taps - 1) // 2, taps // 2]
+            inputs = tf.pad(inputs, [[0, 0], margin, margin, [0, 0]])
+        return _convolve_by_fft(inputs, kernel)
 
 
 @keras.saving.register_keras_serializable(package="ganse_tf")

@@ -341,6 +341,56 @@ def test_only_power_iteration_changes_u():
     assert len(changed) == 2 and all(path.endswith("/u") for path in changed)
 
 
+@pytest.mark.parametrize("shape", [(1, 11, 11), (2, 12, 40), (1, 70, 33)])
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("kernel", [5, 8, 11])
+def test_large_kernels_by_fft_equal_the_sliding_kernel(kernel, padding, shape):
+    x = normal(*shape, 9)
+    fast, slow = (layers.SpectralNormConv2D(10, kernel, padding=padding) for _ in range(2))
+    slow.fast = False
+    slow.build(x.shape)
+    slow.set_weights([normal(*w.shape) for w in slow.get_weights()])
+    y_slow, g_slow = outputs_and_gradients(slow, x)
+    y_fast, g_fast = outputs_and_gradients(fast, x, weights=slow.get_weights())
+    np.testing.assert_allclose(y_fast, y_slow, atol=OUTPUT_TOLERANCE * np.abs(y_slow).max())
+    for got, expected in zip(g_fast, g_slow, strict=True):
+        np.testing.assert_allclose(got, expected, atol=GRADIENT_TOLERANCE * max(1.0, np.abs(expected).max()))
+
+
+@pytest.mark.parametrize(
+    "options, uses_fft",
+    [
+        (dict(kernel_size=7), True),
+        (dict(kernel_size=3), False),
+        (dict(kernel_size=(7, 5)), False),
+        (dict(kernel_size=7, strides=2), False),
+        (dict(kernel_size=7, dilation_rate=2), False),
+        (dict(kernel_size=7, filters=4), False),
+        (dict(kernel_size=17), False),
+    ],
+)
+def test_when_the_fft_is_used(options, uses_fft):
+    layer = layers.SpectralNormConv2D(**{"filters": 8, "padding": "same", **options})
+    x = tf.zeros([1, 20, 20, 8])
+    layer(x)
+    assert ("RFFT2D" in operations(layer, x)) is uses_fft
+    layer.fast = False
+    assert "RFFT2D" not in operations(layer, x)
+
+
+def test_fft_in_a_graph_of_any_size():
+    layer = layers.SpectralNormConv2D(8, 5)
+    layer.build([None, None, None, 8])
+    graph = tf.function(layer, input_signature=[tf.TensorSpec([None, None, None, 8])])
+    for shape in ((1, 5, 5, 8), (3, 29, 64, 8), (1, 100, 7, 8)):
+        x = normal(*shape)
+        y = graph(tf.constant(x))
+        layer.fast = False
+        np.testing.assert_allclose(y, layer(x), atol=OUTPUT_TOLERANCE)
+        layer.fast = True
+        assert y.shape == (shape[0], shape[1] - 4, shape[2] - 4, 8)
+
+
 def test_power_iteration_needs_a_spectral_layer():
     network = keras.Sequential([keras.Input([3]), keras.layers.Dense(2)], name="d")
     with pytest.raises(ValueError, match="'d' has no SpectralNorm layer"):

@@ -215,8 +215,8 @@ def _columns(rows):
 
 
 def _run(jobs, work, scratch, workers, progress):
-    """Do every job that has no rows yet."""
-    todo = [job for job in jobs if not _row_file(scratch, job.name).is_file()]
+    """Do every job that has no rows yet, or whose files are not what its rows say (after a power cut)."""
+    todo = [job for job in jobs if not _is_done(scratch, job.name)]
     done = len(jobs) - len(todo)
     _sweep(scratch)
     if workers <= 1:
@@ -240,6 +240,18 @@ def _run(jobs, work, scratch, workers, progress):
             raise
 
 
+def _is_done(scratch, name):
+    """True when the job's rows are there and all its files have the recorded SHA-256."""
+    try:
+        rows = _read_json(_row_file(scratch, name))
+    except ValueError:  # an empty or half-written file
+        return False
+    return rows is not None and all(
+        (scratch / row[side]).is_file() and digests(scratch / row[side], "sha256")[0] == row[f"sha256_{side}"]
+        for row in rows for side in ("noisy", "clean") if row.get(side)
+    )  # fmt: skip
+
+
 def _sweep(scratch):
     """Remove temporary files that a killed process left."""
     for leftover in (scratch / "audio").rglob(".*"):
@@ -258,7 +270,7 @@ def _one(work, job, scratch):
         for column in ("noisy", "clean"):
             if row.get(column):
                 row[column] = f"audio/{row[column]}"
-    write_text(_row_file(scratch, job.name), json.dumps(rows) + "\n")
+    write_text(_row_file(scratch, job.name), json.dumps(rows) + "\n", sync=False)
 
 
 def _die_with_parent():

@@ -81,14 +81,18 @@ def read_lock(folder):
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def write_text(path, text):
-    """Write a small file so that it is either the old one or the new one, never half of it."""
+def write_text(path, text, sync=True):
+    """Write a small file so that it is either the old one or the new one, never half of it.
+
+    `sync` also survives a power cut; a killed process needs only the rename.
+    """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with open(temporary, "w", encoding="utf-8", newline="") as file:
         file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
     os.replace(temporary, path)
 
 
@@ -260,7 +264,7 @@ def _transfer(url, part, archive, progress):
                 _forget(part)
                 raise _Again(f"the server refused to go on at byte {have}; from the beginning")
             total, start = _agree(answer, have, archive)
-            write_text(_notes(part), json.dumps({"url": url, "validator": _validator(answer.headers)}) + "\n")
+            write_text(_notes(part), json.dumps({"url": url, "validator": _validator(answer.headers)}) + "\n", sync=False)
             done = start
             with open(part, "r+b" if start else "wb") as file:
                 file.seek(start)

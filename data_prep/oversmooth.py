@@ -5,13 +5,15 @@ the paper's synthesiser, its two faults are made by hand (our choice, papers/pos
 
     log amplitude --cepstrum--> keep 40 coefficients (envelope) and the pitch peak (comb) --> mean over 5 frames
 
-then back to a waveform with the natural phase. What is lost is the fine texture that the post-filter must restore.
+then back to a waveform, from the natural phase on with a few rounds of Griffin and Lim's iteration (the natural phase alone
+would bring much of the texture back), at the level of the natural speech. What is lost is the fine texture that the
+post-filter must restore.
 """
 
 import numpy as np
 
 SAMPLE_RATE = 16000  # Hz
-N_FFT = 2048
+N_FFT = 512
 WIN_LENGTH = 400  # 25 ms
 HOP_LENGTH = 80  # 5 ms
 N_CEPSTRA = 40
@@ -19,6 +21,7 @@ PITCH_S = (0.0025, 0.0125)  # 400 to 80 Hz
 PITCH_WIDTH = 2  # quefrency samples kept on both sides of the peak
 N_FRAMES = 5
 FLOOR = 1e-5
+ITERATIONS = 8
 
 
 def oversmooth(wav):
@@ -41,5 +44,9 @@ def oversmooth(wav):
     kernel = np.full(N_FRAMES, 1 / N_FRAMES)
     padded = np.pad(smooth, [(0, 0), (N_FRAMES // 2, N_FRAMES // 2)], mode="edge")
     smooth = np.apply_along_axis(np.convolve, 1, padded, kernel, mode="valid")
-    _, out = signal.istft(np.exp(smooth) * np.exp(1j * np.angle(spec)), **settings)
-    return np.pad(out, (0, max(0, len(wav) - len(out))))[: len(wav)].astype(np.float32)
+    target = np.exp(smooth)
+    for _ in range(ITERATIONS):
+        _, out = signal.istft(target * np.exp(1j * np.angle(spec)), **settings)
+        _, _, spec = signal.stft(out, **settings)
+    out = np.pad(out, (0, max(0, len(wav) - len(out))))[: len(wav)]
+    return (out * np.std(wav) / max(np.std(out), FLOOR)).astype(np.float32)

@@ -504,7 +504,8 @@ def _speakers(protocol, usable, corpus, seed, limit):
                 mine = order  # the training set takes whoever is left
             else:
                 mine = order[: max(FEWEST_SPEAKERS, math.ceil(len(counts) * split.utterances / total))]
-                while sum(counts[s] for s in mine) < split.utterances and len(mine) < len(order) - 1:
+                needed = split.utterances if limit is None else min(limit, split.utterances)
+                while sum(counts[s] for s in mine) < needed and len(mine) < len(order) - 1:
                     mine = order[: len(mine) + 1]
             owners[split.name] = set(mine)
             order = [speaker for speaker in order if speaker not in owners[split.name]]
@@ -551,7 +552,7 @@ def plan(protocol, chosen, stretches, *, seed=0):
             for noise, snr in conditions:
                 name = f"{recording.name}_{noise}_{snr:g}dB"
                 pool = usable[noise]
-                stretch = pool[rank(seed, "stretch", name) % len(pool)]
+                stretch = pool[rank(seed, "stretch", name) % len(pool)] if len(pool) > 1 else pool[0]
                 mixtures.append(mix.Mixture(name, stretch, float(snr)))
             jobs.append(mix.Mix(recording, tuple(mixtures), seed, protocol.reverberant))
     return jobs

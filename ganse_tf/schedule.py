@@ -59,7 +59,7 @@ def _to_int16(wav):
 
 
 def run_epochs(model, dataset, epochs, utterances, callbacks, backup_dir, initial_epoch, verbose, validation_data):
-    """Call ``model.fit_epoch(batches, report)`` once per epoch, with Keras callbacks, backups and the replay buffer's files.
+    """Call ``model.fit_epoch(epoch, batches, report)`` for every epoch, with Keras callbacks and backups (replay included).
 
     Returns:
         keras.callbacks.History.
@@ -98,7 +98,7 @@ def run_epochs(model, dataset, epochs, utterances, callbacks, backup_dir, initia
         batches = [(np.asarray(noisy), np.asarray(clean)) for noisy, clean in dataset.take(utterances)]
         if not batches:
             raise ValueError("The dataset is empty: every utterance was shorter than the model's shortest example.")
-        model.fit_epoch(batches, report)
+        model.fit_epoch(epoch, batches, report)
         if validation_data is not None:
             found = model.evaluate(validation_data, verbose=0, return_dict=True)
             logs = {**logs, **{f"val_{name}": value for name, value in found.items()}}

@@ -83,6 +83,23 @@ def test_interrupted_after_some_jobs(tmp_path):
     assert tree(tmp_path / "cut") == tree(tmp_path / "whole")
 
 
+def test_after_a_power_cut_empty_files_are_made_again(tmp_path):
+    def stops(job, folder):
+        if job.name == "4":
+            raise KeyboardInterrupt
+        return work(job, folder)
+
+    with pytest.raises(KeyboardInterrupt):
+        build.build(tmp_path / "cut", jobs(), stops, RECIPE)
+    (tmp_path / "cut" / ".building" / "audio" / "clean" / "1.wav").write_bytes(b"")
+    (tmp_path / "cut" / ".building" / "rows" / "2.json").write_bytes(b"")
+    done = []
+    build.build(tmp_path / "cut", jobs(), lambda job, folder: done.append(job.name) or work(job, folder), RECIPE)
+    assert done == ["1", "2", "4", "5"]
+    build.build(tmp_path / "whole", jobs(), work, RECIPE)
+    assert tree(tmp_path / "cut") == tree(tmp_path / "whole")
+
+
 @pytest.mark.parametrize("moment", ["manifest", "marker"])
 def test_interrupted_at_the_end(tmp_path, monkeypatch, moment):
     build.build(tmp_path / "whole", jobs(), work, RECIPE)
@@ -91,10 +108,13 @@ def test_interrupted_at_the_end(tmp_path, monkeypatch, moment):
             patch.setattr(build.manifest, "write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         else:
             plain = build.write_text
-            patch.setattr(
-                build, "write_text",
-                lambda path, text: (_ for _ in ()).throw(KeyboardInterrupt) if path.name == build.MARKER else plain(path, text),
-            )  # fmt: skip
+
+            def stops_at_the_marker(path, text, **options):
+                if path.name == build.MARKER:
+                    raise KeyboardInterrupt
+                plain(path, text, **options)
+
+            patch.setattr(build, "write_text", stops_at_the_marker)
         with pytest.raises(KeyboardInterrupt):
             build.build(tmp_path / "cut", jobs(), work, RECIPE)
     assert (tmp_path / "cut" / "audio").is_dir() and build.prepared(tmp_path / "cut") is None

@@ -168,7 +168,7 @@ class SEGAN(EnhancementGAN):
 
     def train_step(self, data):
         """1. Enhance. 2. D: pull real pairs to 1, enhanced pairs to 0. 3. G: pull D to 1 and stay near the clean speech."""
-        noisy, clean = data  # (B, L, 1) each
+        noisy, clean = data[:2]  # (B, L, 1) each
         report = {}
         with tf.GradientTape() as g_tape:
             enhanced = self.generator(self.with_z(noisy), training=True)  # (B, L, 1)
@@ -187,7 +187,7 @@ class SEGAN(EnhancementGAN):
         return self.log_step(**report, g_loss=g_loss, g_grad_norm=g_norm, **terms)
 
     def test_step(self, data):
-        noisy, clean = data
+        noisy, clean = data[:2]
         enhanced = self.generator(self.with_z(noisy), training=False)
         return self.log(g_l1=losses.l1(clean, enhanced))
 
@@ -221,7 +221,7 @@ class SEGAN(EnhancementGAN):
         """Section 4.2 at test time: emphasis over the whole utterance, segments without overlap, de-emphasis over all."""
         emphasised = scipy.signal.lfilter([1.0, -EMPHASIS], [1.0], from_float(wav)).astype(np.float32)
         enhanced = super().enhance_wave(emphasised)
-        return scipy.signal.lfilter([1.0], [1.0, -EMPHASIS], enhanced).astype(np.float32)
+        return to_float(scipy.signal.lfilter([1.0], [1.0, -EMPHASIS], enhanced)).astype(np.float32)
 
     def enhance_segment(self, noisy):
         """Pre-emphasised (n,) -> enhanced, still pre-emphasised (n,): zero-padded last segment, fresh z for each."""
@@ -233,6 +233,11 @@ class SEGAN(EnhancementGAN):
 def from_float(wav):
     """[-1, 1) as audio files give it (int16 / 32768) -> the authors' scale, where -32768 is -1 and 32767 is +1."""
     return (65536 * wav + 1) / 65535
+
+
+def to_float(wav):
+    """The way back."""
+    return (65535 * wav - 1) / 65536
 
 
 def emphasise(frames):

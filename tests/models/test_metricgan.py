@@ -16,7 +16,8 @@ def loudness(clean, enhanced, sample_rate):
 
 
 def small(**kwargs):
-    return MetricGAN.plus(**{"metric": "stoi", "lstm_units": 8, "dense_units": 8, "learning_rate": 0.02, "d_filters": (2, 2, 2, 2), **kwargs})
+    thin = {"metric": "stoi", "lstm_units": 8, "dense_units": 8, "learning_rate": 0.02, "d_filters": (2, 2, 2, 2)}
+    return MetricGAN.plus(**{**thin, **kwargs})
 
 
 class TestMetricGAN(CommonSuite):
@@ -37,8 +38,9 @@ def test_shortest_spectrogram_of_the_paper_discriminator():
     model = MetricGAN()
     assert model.min_frames == 29
     assert model.discriminator(tf.zeros((1, 29, BINS, 2))).shape == (1, 1)
-    with pytest.raises(Exception, match="(?i)negative|must be"):
+    with pytest.raises(Exception, match="empty output|[Nn]egative"):
         model.discriminator(tf.zeros((1, 28, BINS, 2)))
+    assert MetricGAN.tiny().min_frames == 61  # strides 2, 2, 2, 1: 5 -> 13 -> 29 -> 61
     short, long = tf.zeros(28 * 256 - 1), tf.zeros(28 * 256)
     assert model.preprocess(short, short)[0].shape[0] == 0
     assert model.preprocess(long, long)[0].shape[0] == 1
@@ -114,7 +116,7 @@ def test_failed_scores_are_left_out():
     model.compile()
     wav = 0.1 * np.random.default_rng(0).standard_normal((1, 8000)).astype(np.float32)
     reports = []
-    model.fit_epoch([(wav, wav)], lambda **values: reports.append(values))
+    model.fit_epoch(0, [(wav, wav)], lambda **values: reports.append(values))
     assert sum("d_loss" in r for r in reports) == 1  # clean speech only, in the first pass (the buffer is empty)
     assert sum("g_loss" in r for r in reports) == 1
 

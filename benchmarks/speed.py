@@ -2,11 +2,15 @@
 
     python -m benchmarks.speed                    # everything, about 20 minutes on 2 cores
     python -m benchmarks.speed segan_step metricgan_enhance --rounds 5
+    python -m benchmarks.speed --one-thread       # CPU time on one thread: for a machine that is busy with other things
 
 Every line of the table starts three fresh processes: ganse_tf, ganse_tf with stock Keras layers and optimisers, and
 ``benchmarks/torch_reference.py`` in an environment of its own (made on the first run; set PIP_EXTRA_INDEX_URL to
 https://download.pytorch.org/whl/cpu to get PyTorch without CUDA). After three warm-up runs they work in turns, one step
-at a time, so that a busy machine slows all three alike. Given are medians; the peak memory is that of the process.
+at a time. Given are medians; the peak memory is that of the process.
+
+On a busy machine wall-clock times say little, and not even ratios can be trusted: PyTorch's threads wait for each other
+in a spin, and one that is not scheduled holds up all. CPU time on one thread (``--one-thread``) is hardly disturbed.
 """
 
 import argparse
@@ -75,11 +79,12 @@ def tensorflow_job(case, size, stock):
 class Worker:
     """A process that runs one job on demand."""
 
-    def __init__(self, kind, case, size):
+    def __init__(self, kind, case, size, one_thread):
         if kind == "PyTorch":
             command = [TORCH_ENV / "bin" / "python", HERE / "torch_reference.py", case, str(size)]
         else:
             command = [sys.executable, "-m", "benchmarks.speed", "--worker", kind, case, str(size)]
+        command += ["--one-thread"] if one_thread else []
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=HERE.parent
@@ -99,22 +104,22 @@ class Worker:
         self.process.wait()
 
 
-def serve(run):
+def serve(run, clock):
     """The other end of ``Worker.ask``, as in torch_reference.py."""
     print("ready", flush=True)
     for order in sys.stdin:
         if order.strip() == "memory":
             print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, flush=True)
         else:
-            start = time.perf_counter()
+            start = clock()
             run()
-            print(time.perf_counter() - start, flush=True)
+            print(clock() - start, flush=True)
 
 
-def measure(case, size, rounds, kinds):
+def measure(case, size, rounds, one_thread):
     """{kind: (median ms, fastest ms, peak MB)}."""
-    workers = {kind: Worker(kind, case, size) for kind in kinds}
-    times = {kind: [] for kind in kinds}
+    workers = {kind: Worker(kind, case, size, one_thread) for kind in KINDS}
+    times = {kind: [] for kind in KINDS}
     for worker in workers.values():
         for _ in range(WARM_UP):
             worker.ask("go")
@@ -125,7 +130,7 @@ def measure(case, size, rounds, kinds):
     memory = {kind: worker.ask("memory") for kind, worker in workers.items()}
     for worker in workers.values():
         worker.close()
-    return {kind: (statistics.median(times[kind]), min(times[kind]), memory[kind]) for kind in kinds}
+    return {kind: (statistics.median(times[kind]), min(times[kind]), memory[kind]) for kind in KINDS}
 
 
 def import_seconds(code, repeats=5):
@@ -179,31 +184,42 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", help=f"of {', '.join(TITLES)}; default: all")
     parser.add_argument("--rounds", type=int, default=9, help="timed runs per process (default 9)")
-    parser.add_argument("--output", type=Path, default=HERE / "speed.md")
+    parser.add_argument("--one-thread", action="store_true", help="CPU time on one thread instead of wall-clock time")
+    parser.add_argument("--output", type=Path, help="default: speed.md or speed_one_thread.md beside this file")
     parser.add_argument("--note", default="", help="a sentence for the report, such as what else was running")
     parser.add_argument("--worker", nargs=3, metavar=("KIND", "CASE", "SIZE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         kind, case, size = options.worker
-        return serve(tensorflow_job(case, int(size), stock=kind == "stock Keras"))
+        clock = time.perf_counter
+        if options.one_thread:
+            import tensorflow as tf
 
+            tf.config.threading.set_intra_op_parallelism_threads(1)
+            tf.config.threading.set_inter_op_parallelism_threads(1)
+            clock = time.process_time
+        return serve(tensorflow_job(case, int(size), stock=kind == "stock Keras"), clock)
+
+    output = options.output or HERE / ("speed_one_thread.md" if options.one_thread else "speed.md")
     prepare_torch()
     load = [os.getloadavg()[0]]
     results = {}
     for case, size in CASES:
         if not options.cases or case in options.cases:
-            results[case, size] = measure(case, size, options.rounds, KINDS)
+            results[case, size] = measure(case, size, options.rounds, options.one_thread)
             load.append(os.getloadavg()[0])
             print(table(results).splitlines()[-1], flush=True)
     imports = {code: import_seconds(code) for code in ("import ganse_tf", "import tensorflow")}
 
+    note = f"\n- {options.note}" if options.note else ""
     report = f"""# Speed against PyTorch
 
 {table(results)}
 
-Medians of {options.rounds} interleaved runs after {WARM_UP} warm-up runs, in ms; the fastest run in brackets. A ratio
-above 1 means ganse_tf is faster. Peak resident memory of the processes in the same order (ganse_tf / stock Keras /
-PyTorch). float32, default threads, random input. "stock Keras" is the same model with `layer.fast = False` and Keras'
+{"CPU time on one thread" if options.one_thread else "Wall-clock time, default threads"}: medians of {options.rounds}
+interleaved runs after {WARM_UP} warm-up runs, in ms; the fastest run in brackets. A ratio above 1 means ganse_tf is
+faster. Peak resident memory of the processes in the same order (ganse_tf / stock Keras / PyTorch). float32, random
+input. "stock Keras" is the same model with `layer.fast = False` and Keras'
 own optimisers. The steps of ganse_tf also log the norms of both gradients. What the PyTorch side does: see
 `torch_reference.py`.
 
@@ -212,13 +228,12 @@ own optimisers. The steps of ganse_tf also log the norms of both gradients. What
 
 - Machine: {processor()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}
 - Versions: {versions()}
-- Load average before and after each line: {", ".join(f"{x:.1f}" for x in load)}. The benchmark itself makes about
-  {os.cpu_count()}; more than that means that other jobs shared the cores, so trust the ratios more than the times.
-{f"- {options.note}" if options.note else ""}
-- Command: `python -m benchmarks.speed --rounds {options.rounds}`
+- Load average before and after each line: {", ".join(f"{x:.1f}" for x in load)}. The benchmark itself makes
+  {1 if options.one_thread else os.cpu_count()}; more than that means that other jobs shared the cores.{note}
+- Command: `python -m benchmarks.speed --rounds {options.rounds}{" --one-thread" if options.one_thread else ""}`
 """
-    options.output.write_text(report)
-    print(f"wrote {options.output}")
+    output.write_text(report)
+    print(f"wrote {output}")
 
 
 if __name__ == "__main__":

@@ -18,13 +18,13 @@ import numpy as np
 from data_prep import oversmooth, rooms, sound
 from data_prep.build import write_wav
 from data_prep.corpus import SAMPLE_RATE, PrepError, Recording
-from ganse_tf import audio, data
+from ganse_tf import data
 from ganse_tf.mixing import generator
 
 CONVERTED_BITS = 16  # as the corpora; VoiceBank+DEMAND is published and scored as 16-bit files
 MIXTURE_BITS = 24
 SNR_TOLERANCE_DB = 0.01
-REDRAWS = 8  # other stretches to try when one is digital silence
+REDRAWS = 20  # places to try when one is digital silence
 LENGTH_TOLERANCE = 1  # samples by which two resampled sides may differ
 
 
@@ -156,24 +156,29 @@ def _write(folder, path, wav):
 
 
 def _add(clean, mixture, seed):
-    """(noisy, clean, scale, offset of the noise in its file), drawing again when the stretch is silent."""
+    """(noisy, clean, scale, offset of the noise in its file), drawing again when the stretch is silent.
+
+    Only the samples that are needed are read: decoding minutes of noise for every mixture would cost more than mixing.
+    """
     import soundfile
 
     stretch = mixture.stretch
-    noise, rate = soundfile.read(stretch.path, start=stretch.first, stop=stretch.last, dtype="float32")
-    if rate != SAMPLE_RATE:
-        raise PrepError(f"{stretch.path} has {rate} Hz, expected {SAMPLE_RATE} Hz.")
-    if not np.any(noise):
-        raise PrepError(f"{stretch.path} is silent from sample {stretch.first} to {stretch.last}.")
-    for draw in range(REDRAWS):
-        name = mixture.name if draw == 0 else f"{mixture.name}#{draw}"
-        try:
-            noisy, clean_out, what = data.mix(clean, noise, mixture.snr_db, name=name, seed=seed, details=True)
-        except audio.AudioError:
-            if draw == REDRAWS - 1:
-                raise
-        else:
-            return noisy, clean_out, what["scale"], stretch.first + what["noise_offset"]
+    if soundfile.info(stretch.path).samplerate != SAMPLE_RATE:
+        raise PrepError(f"{stretch.path} does not have {SAMPLE_RATE} Hz; recipes mix at that rate.")
+    room = stretch.last - stretch.first - len(clean)
+    rng = generator("stretch", seed, mixture.name)
+    for _ in range(REDRAWS):
+        offset = stretch.first + (int(rng.integers(room + 1)) if room > 0 else 0)
+        stop = min(offset + len(clean), stretch.last)
+        noise, _ = soundfile.read(stretch.path, start=offset, stop=stop, dtype="float32")
+        if np.any(noise):
+            noisy, clean_out, what = data.mix(
+                clean, noise, mixture.snr_db, name=mixture.name, seed=seed, details=True
+            )  # repeats a noise that is too short, from a place drawn by `mix`
+            return noisy, clean_out, what["scale"], offset + what["noise_offset"]
+    raise PrepError(
+        f"{stretch.path} is silent in {REDRAWS} places drawn from samples {stretch.first} to {stretch.last}; leave it out."
+    )
 
 
 def _check_snr(noisy, clean, mixture):

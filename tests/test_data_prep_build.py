@@ -268,7 +268,7 @@ def test_a_silent_stretch_is_drawn_again_and_silence_alone_refused(tmp_path):
     rows = mix.mix(mix.Mix(recording, mixtures), tmp_path / "out")
     assert all(int(row["noise_offset"]) + row["n_samples"] > len(pcm) * 2 // 3 for row in rows)
     silent = mix.Mixture("u", mix.Stretch("n", str(tmp_path / "n.wav"), 0, 1000), 0.0)
-    with pytest.raises(PrepError, match="is silent from sample 0 to 1000"):
+    with pytest.raises(PrepError, match="is silent in 20 places drawn from samples 0 to 1000"):
         mix.mix(mix.Mix(recording, (silent,)), tmp_path / "out")
     (tmp_path / "zero.wav").write_bytes(coded(np.zeros(8000, np.int16)))
     with pytest.raises(PrepError, match="no SNR can be set"):
@@ -353,3 +353,13 @@ def test_marker_is_readable(tmp_path):
     build.build(tmp_path, jobs(1), work, RECIPE)
     assert json.loads((tmp_path / "prepared.json").read_text())["recipe"]["corpus"] == "test"
     assert os.listdir(tmp_path / "audio") == ["clean"]
+
+
+def test_a_noise_that_is_too_short_is_repeated(tmp_path, sounds):
+    stretch = mix.Stretch("n", str(sounds / "n0.wav"), 100, 5100)
+    job = mix.Mix(Recording("u", clean=str(sounds / "u0.wav")), (mix.Mixture("u", stretch, 0.0),))
+    (row,) = mix.mix(job, tmp_path)
+    noisy, clean = (soundfile.read(tmp_path / row[side])[0] for side in ("noisy", "clean"))
+    added, source = noisy - clean, np.roll(soundfile.read(sounds / "n0.wav")[0][100:5100], 100 - row["noise_offset"])
+    assert np.corrcoef(added[:5000], source)[0, 1] > 0.999 and np.allclose(added[5000:10000], added[:5000], atol=1e-5)
+    assert 100 <= row["noise_offset"] < 5100

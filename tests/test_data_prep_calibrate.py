@@ -140,9 +140,10 @@ def test_bad_conversions_are_found(tmp_path, how):
         "was 8 kHz": lambda wav: audio.resample(audio.resample(wav, 48000, 8000), 8000, 16000),
         "two resamplers": lambda wav: wav[::3] if next(count) % 2 else audio.resample(wav, 48000, 16000),
     }[how]  # the noisy side is written first
-    (problem,) = calibrate.calibrate(pairs_on_disk(tmp_path, change), score=score(PERFECT)).audio_problems
+    problems = calibrate.calibrate(pairs_on_disk(tmp_path, change), score=score(PERFECT)).audio_problems
+    (problem,) = [p for p in problems if p.startswith("resampler: ")]  # folded energy changes the level, too
     expected = {"was 8 kHz": "nothing above 4 kHz", "two resamplers": "two resamplers"}.get(how, "runs on to 8 kHz")
-    assert problem.startswith("resampler: ") and expected in problem
+    assert expected in problem
 
 
 def test_other_rates_are_explained_and_not_scored(tmp_path):

@@ -132,7 +132,7 @@ def test_xla_gives_the_same_losses():
     losses = []
     for jit in (False, True):
         keras.utils.set_random_seed(1)
-        model = SEGAN(segment=1024, widths=(4, 8))
+        model = SEGAN(segment=1024, widths=(4, 8), use_z=False)  # XLA draws other random numbers
         model.compile(jit_compile=jit)
         losses.append([model.train_on_batch(*batch, return_dict=True)["g_loss"] for _ in range(2)])
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)

@@ -40,18 +40,18 @@ KERNEL, STRIDE = 31, 2  # section 3
 L1_WEIGHT = 100.0  # lambda, section 4.2
 LEARNING_RATE = 2e-4  # RMSprop, section 4.2; its decay 0.9 and epsilon 1e-10 are TensorFlow 1's defaults
 LEAK = 0.3  # LeakyReLU in D, section 3
-INIT = keras.initializers.TruncatedNormal(stddev=0.02)
+INIT = 0.02  # standard deviation of the truncated normal that starts every convolution, authors' code
 
 
 def build_generator(segment=SEGMENT, widths=WIDTHS, kernel=KERNEL, stride=STRIDE, use_bias=True, use_z=True):
     """The U-Net of Fig. 2: encoder, code c joined with z, mirrored decoder with skip connections."""
-    conv = dict(kernel_size=kernel, strides=stride, padding="same", use_bias=use_bias, kernel_initializer=INIT)
+    conv = convolution(kernel, stride, use_bias)
     code = segment // stride ** len(widths)
 
     noisy = keras.Input((segment, 1), name="noisy")  # (B, 16384, 1)
     x, skips = noisy, []
     for i, width in enumerate(widths):
-        x = layers.FastConv1D(width, name=f"enc{i}", **conv)(x)  # (B, L/2, width): halved 11 times
+        x = layers.FastConv1D(width, name=f"enc{i}", **conv())(x)  # (B, L/2, width): halved 11 times
         skips.append(x)  # the skip leaves before the activation
         x = prelu(f"enc{i}_prelu")(x)
     inputs = [noisy]
@@ -61,12 +61,20 @@ def build_generator(segment=SEGMENT, widths=WIDTHS, kernel=KERNEL, stride=STRIDE
         inputs.append(z)
     decoder = (*reversed(widths[:-1]), 1)
     for i, width in enumerate(decoder[:-1]):
-        x = layers.FastConv1DTranspose(width, name=f"dec{i}", **conv)(x)  # (B, 2L, width)
+        x = layers.FastConv1DTranspose(width, name=f"dec{i}", **conv())(x)  # (B, 2L, width)
         x = prelu(f"dec{i}_prelu")(x)
         x = keras.layers.Concatenate(name=f"skip{i}")([x, skips[-2 - i]])  # (B, 2L, 2 width)
-    x = layers.FastConv1DTranspose(1, name=f"dec{len(decoder) - 1}", **conv)(x)  # (B, 16384, 1)
+    x = layers.FastConv1DTranspose(1, name=f"dec{len(decoder) - 1}", **conv())(x)  # (B, 16384, 1)
     enhanced = keras.layers.Activation("tanh", dtype="float32", name="enhanced")(x)
     return keras.Model(inputs, enhanced, name="generator")
+
+
+def convolution(kernel, stride, use_bias):
+    """Options of one convolution, made anew for each: an initialiser that is shared would repeat itself."""
+    return lambda: dict(
+        kernel_size=kernel, strides=stride, padding="same", use_bias=use_bias,
+        kernel_initializer=keras.initializers.TruncatedNormal(stddev=INIT),
+    )  # fmt: skip
 
 
 def prelu(name):
@@ -76,15 +84,15 @@ def prelu(name):
 
 def build_discriminator(segment=SEGMENT, widths=WIDTHS, kernel=KERNEL, stride=STRIDE, use_bias=True):
     """The encoder again, on two channels, with virtual batch norm; ends in one linear score per pair."""
-    conv = dict(kernel_size=kernel, strides=stride, padding="same", use_bias=use_bias, kernel_initializer=INIT)
+    conv = convolution(kernel, stride, use_bias)
     candidate = keras.Input((segment, 1), name="candidate")
     noisy = keras.Input((segment, 1), name="noisy")
     x = keras.layers.Concatenate(name="pair")([candidate, noisy])  # (B, 16384, 2)
     for i, width in enumerate(widths):
-        x = layers.FastConv1D(width, name=f"conv{i}", **conv)(x)  # (B, L/2, width)
+        x = layers.FastConv1D(width, name=f"conv{i}", **conv())(x)  # (B, L/2, width)
         x = layers.VirtualBatchNorm(name=f"vbn{i}")(x)
         x = keras.layers.LeakyReLU(negative_slope=LEAK, name=f"leaky{i}")(x)
-    x = keras.layers.Conv1D(1, 1, use_bias=False, kernel_initializer=INIT, name="to_one_channel")(x)  # (B, 8, 1)
+    x = keras.layers.Conv1D(1, name="to_one_channel", **convolution(1, 1, False)())(x)  # (B, 8, 1)
     x = keras.layers.Flatten(name="flatten")(x)  # (B, 8)
     score = keras.layers.Dense(1, dtype="float32", name="score")(x)  # (B, 1), unbounded: LSGAN
     return keras.Model([candidate, noisy], score, name="discriminator")

@@ -99,7 +99,10 @@ class Bars:
             self.live.stop()
 
     def say(self, line):
-        typer.echo(line)
+        if self.live:  # above the bar, on the same console
+            self.live.console.print(line, markup=False, highlight=False)
+        else:
+            typer.echo(line)
 
     def step(self, what, done, total):
         if self.live:

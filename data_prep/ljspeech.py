@@ -1,4 +1,4 @@
-"""LJSpeech 1.1: one female reader of seven non-fiction books, 22.05 kHz; the free stand-in for Blizzard 2011.
+"""LJSpeech 1.1: one woman reading non-fiction books, 22.05 kHz; the free stand-in for Blizzard 2011.
 
     LJSpeech-1.1/metadata.csv ("LJ001-0001|as printed|numbers written out"), LJSpeech-1.1/wavs/LJ001-0001.wav
 

@@ -86,6 +86,7 @@ class Run:
                 f"expected layout: {card.layout}. Free stand-in: {card.stand_in}."
             )
         if mirror:
+            self.say(download.check_disk(self.out, 2 * module.MIRROR_BYTES, f"{name}: download and unpack"))
             module.fetch_mirror(home / "archives", home / "unpacked" / "mirror", parts, say=self.say)
             return module.find(home / "unpacked", parts)
         wanted = module.archives(parts)

@@ -108,7 +108,7 @@ UNETGAN_SNRS = (0, -3, -5, -7, -10, -12, -15, -17, -20)
 UNETGAN_SEEN = ("babble", "factory1", "destroyerengine", "destroyerops")
 UNETGAN = Protocol(
     name="unetgan",
-    paper="Hao et al., UNetGAN, Interspeech 2019",
+    paper="Hao et al., UNetGAN: a robust speech enhancement approach in time domain, Interspeech 2019",
     kind="mix",
     real="timit",
     stand_ins=("librispeech", "toy"),
@@ -200,7 +200,7 @@ SFORKGAN_SEEN = ("babble", "factory1", "white", "destroyerengine", "pink")
 SFORKGAN_UNSEEN = ("factory2", "destroyerops")
 SFORKGAN = Protocol(
     name="sforkgan",
-    paper="Lin et al., Speech enhancement using forked generative adversarial networks, Interspeech 2019",
+    paper="Lin et al., Speech enhancement using forked GANs with spectral subtraction, Interspeech 2019",
     kind="mix",
     real="timit",
     stand_ins=("librispeech", "toy"),
@@ -374,7 +374,7 @@ PROTOCOLS = {
     "metricgan": METRICGAN,
     "sforkgan": SFORKGAN,
     "cpgan": _voicebank(
-        "cpgan", "Liu et al., CP-GAN, 2020", "speakers",
+        "cpgan", "CP-GAN: context pyramid GAN for speech enhancement, ICASSP 2020", "speakers",
         "The paper's validation is not known: p226 and p287 (ours, as SpeechBrain).",
     ),
     "mmsegan": _voicebank(

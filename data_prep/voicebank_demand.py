@@ -77,7 +77,7 @@ CARD = Card(
 MIRROR = "huggingface"
 MIRROR_REPO = "JacobLinCool/VoiceBank-DEMAND-16k"
 MIRROR_REVISION = "4497db342d7312978c45690591fda86117831940"
-MIRROR_BYTES = 2_280_000_000
+MIRROR_BYTES = 2_280_000_000  # download size on its card, for the estimate
 
 
 def archives(parts):

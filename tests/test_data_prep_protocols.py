@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -379,8 +380,6 @@ def test_your_own_noises_come_first(tmp_path, short_noises):
 
 
 def test_a_pool_of_noise_files_is_shared_out():
-    from pathlib import Path
-
     files = [Path(f"noise-{i}.wav") for i in range(40)]
     lengths = {path: 1000 for path in files}
     with pytest.MonkeyPatch.context() as patch:
@@ -389,3 +388,36 @@ def test_a_pool_of_noise_files_is_shared_out():
     assert [len(s) for s in shares] == [32, 4, 4] and not set.intersection(*shares) and len(set.union(*shares)) == 40
     with pytest.raises(PrepError, match="too few to share them out"):
         prepare.stretches(protocols.FSEGAN.splits[1], files[:2], 0)
+
+
+# ---- documents -------------------------------------------------------------------------------------------------------
+
+DOCUMENTS = Path(prepare.__file__).parent
+
+
+def test_the_readme_prints_the_counts_of_the_recipes():
+    text = (DOCUMENTS / "README.md").read_text(encoding="utf-8")
+    for name in ("cgan", "dnn_gan", "afm", "metricgan", "sforkgan", "unetgan"):
+        (line,) = [row for row in text.splitlines() if row.startswith(f"| `{name}`")]
+        counts = protocols.PROTOCOLS[name].counts()
+        printed = f"{counts['train']} / {counts.get('valid', 'none')} / {counts['test']}"
+        assert printed in line, (printed, line)
+    for name in prepare.NAMES:
+        assert f"| `{name}` |" in text
+
+
+def test_the_datasheet_has_all_headings_for_every_corpus():
+    text = (DOCUMENTS / "DATASHEET.md").read_text(encoding="utf-8")
+    titles = {
+        "toy": "Toy", "voicebank_demand": "VoiceBank+DEMAND", "demand": "DEMAND", "musan": "MUSAN", "wsj": "WSJ",
+        "librispeech": "LibriSpeech", "ljspeech": "LJSpeech", "timit": "TIMIT", "chime3": "CHiME-3", "rsr2015": "RSR2015",
+        "blizzard2011": "Blizzard 2011", "noisex92": "NOISEX-92",
+    }  # fmt: skip
+    assert set(titles) == set(prepare.NAMES)
+    sections = dict(part.split("\n", 1) for part in text.split("\n## ")[1:])
+    headings = (
+        "Motivation", "Composition", "Collection process", "Preprocessing, cleaning, labelling", "Uses", "Distribution",
+        "Maintenance",
+    )  # fmt: skip
+    for title in (*titles.values(), "Mixtures made here"):
+        assert [h for h in headings if f"**{h}.**" in sections[title]] == list(headings), title

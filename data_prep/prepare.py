@@ -85,9 +85,11 @@ class Run:
                 f"{card.title} is never downloaded here. Point at your own copy with --source DIR (or --source {name}=DIR); "
                 f"expected layout: {card.layout}. Free stand-in: {card.stand_in}."
             )
+        for half in (home / "unpacked").glob("*.unpacking"):  # of a killed run, perhaps of other parts
+            shutil.rmtree(half)
         if mirror:
             self.say(download.check_disk(self.out, 2 * module.MIRROR_BYTES, f"{name}: download and unpack"))
-            module.fetch_mirror(home / "archives", home / "unpacked" / "mirror", parts, say=self.say)
+            module.fetch_mirror(home / "archives", home / "unpacked" / f"mirror-{'-'.join(parts)}", parts, say=self.say)
             return module.find(home / "unpacked", parts)
         wanted = module.archives(parts)
         missing = [a for a in wanted if not (home / "archives" / a.name).is_file()]

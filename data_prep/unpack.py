@@ -36,7 +36,7 @@ def unpack(path, target, *, keep="", max_files=MAX_FILES, max_bytes=MAX_BYTES):
 
     Args:
         path: the archive.
-        target: folder that does not exist yet; when it exists and is complete, nothing happens.
+        target: folder that does not exist yet; when it exists and is complete (same `keep`), nothing happens.
         keep: regular expression searched in the path of each member; "" keeps all.
         max_files, max_bytes: caps on what may be unpacked.
 
@@ -46,7 +46,9 @@ def unpack(path, target, *, keep="", max_files=MAX_FILES, max_bytes=MAX_BYTES):
     """
     path, target = Path(path), Path(target)
     if (target / COMPLETE).is_file():
-        return target
+        if json.loads((target / COMPLETE).read_text(encoding="utf-8")).get("keep") == keep:
+            return target
+        shutil.rmtree(target)  # ours, but other members were asked for
     if target.exists():
         raise PrepError(
             f"{target} exists, but has no {COMPLETE} file: it was not unpacked by this program. Move it away or delete "
@@ -70,7 +72,7 @@ def unpack(path, target, *, keep="", max_files=MAX_FILES, max_bytes=MAX_BYTES):
     if not budget.files:
         shutil.rmtree(scratch, ignore_errors=True)
         raise PrepError(f"{path} holds no file that matches {keep or 'anything'!r}: is it the right archive?")
-    facts = {"archive": path.name, "files": budget.files, "bytes": budget.bytes}
+    facts = {"archive": path.name, "files": budget.files, "bytes": budget.bytes, "keep": keep}
     write_text(scratch / COMPLETE, json.dumps(facts) + "\n")
     os.replace(scratch, target)
     return target

@@ -500,3 +500,23 @@ def test_importing_and_running_needs_no_tensorflow(tmp_path):
     command = [sys.executable, "-c", code, "toy", "--out", str(tmp_path / "toy"), "--limit", "1"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_missing_extras_are_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "requests", None)
+    said = run("librispeech", "--out", tmp_path / "ls", "--parts", "dev-clean", ok=False)
+    assert "pip install 'ganse_tf[data]'" in said
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(PrepError, match=r"--mirror huggingface needs .*: pip install 'ganse_tf\[hf\]'"):
+        voicebank_demand.fetch_mirror(tmp_path / "a", tmp_path / "b", ("test",))
+
+
+def test_halves_of_other_parts_are_not_read(server, monkeypatch, tmp_path):
+    tar = made.tarred(made.librispeech("dev-clean", 2, 2, 0.3))
+    server.put("/resources/12/dev-clean.tar.gz", tar)
+    monkeypatch.setitem(librispeech.FACTS, "dev-clean", (len(tar), made.md5(tar)))
+    half = tmp_path / "ls" / "unpacked" / "other.unpacking" / "dev-clean" / "9" / "9"
+    half.mkdir(parents=True)
+    (half / "9-9-0000.flac").write_bytes(b"half")
+    run("librispeech", "--out", tmp_path / "ls", "--parts", "dev-clean")
+    assert {row["speaker"] for row in rows_of(tmp_path / "ls")} == {"100", "101"}

@@ -39,7 +39,9 @@ def test_good_archives(tmp_path, data):
     path = save(tmp_path, data)
     target = unpack(path, tmp_path / "deep" / "out")
     assert tree(target) == GOOD
-    assert json.loads((target / COMPLETE).read_text()) == {"archive": "archive", "files": 2, "bytes": 1010}
+    assert json.loads((target / COMPLETE).read_text()) == {
+        "archive": "archive", "files": 2, "bytes": 1010, "keep": "",
+    }  # fmt: skip
     path.unlink()
     assert unpack(path, target) == target  # a second run needs no archive
 
@@ -47,6 +49,7 @@ def test_good_archives(tmp_path, data):
 def test_only_what_is_kept_is_written(tmp_path):
     path = save(tmp_path, zipped(GOOD))
     assert set(tree(unpack(path, tmp_path / "out", keep=r"(^|/)b\.wav$"))) == {"corpus/deep/b.wav"}
+    assert set(tree(unpack(path, tmp_path / "out", keep=r"\.wav$"))) == set(GOOD)  # other members were asked for
     with pytest.raises(PrepError, match="holds no file that matches 'nothing'"):
         unpack(path, tmp_path / "other", keep="nothing")
     assert not (tmp_path / "other").exists() and not (tmp_path / "other.unpacking").exists()

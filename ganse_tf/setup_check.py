@@ -80,8 +80,12 @@ def _numbers(version):
     return tuple(int(part.group()) for part in parts if part)
 
 
+def cores():
+    """CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
 def _device():
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     try:
         import tensorflow as tf
 
@@ -90,8 +94,8 @@ def _device():
     except Exception as error:
         return "FIX", f"device: TensorFlow cannot list the devices ({type(error).__name__}: {error})"
     if names:
-        return "ok", f"device: {', '.join(names)} and {cores} CPU cores"
-    return "note", f"device: no GPU, {cores} CPU cores. The tiny presets are made for this; the papers' sizes want a GPU"
+        return "ok", f"device: {', '.join(names)} and {cores()} CPU cores"
+    return "note", f"device: no GPU, {cores()} CPU cores. The tiny presets are made for this; the papers' sizes want a GPU"
 
 
 def _disk():

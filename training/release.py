@@ -24,7 +24,7 @@ SECONDS = 2.0  # of speech per training mixture
 
 
 # What differs from MetricGAN+: strides make D 12 times cheaper, D starts alone, and a regression term stays in G's loss.
-METRICGAN = dict(d_strides=(2, 2, 2, 1), d_first_epochs=6, l2_weight=2.0, history_size=240)
+METRICGAN = dict(d_strides=(2, 2, 2, 1), d_batch=2, d_first_epochs=6, explore=True, l2_weight=0.5, history_size=60)
 
 
 def metricgan(**kwargs):
@@ -37,7 +37,7 @@ def segan_tiny(**kwargs):
 
 # name -> model, batch size, pairs per epoch, learning rate and CPU minutes of stage 1 and 2
 RECIPES = {
-    "metricgan": dict(build=metricgan, batch=(16, 2), length=(480, 96), rate=(2e-3, 5e-4), minutes=(25, 50)),
+    "metricgan": dict(build=metricgan, batch=(16, 8), length=(480, 96), rate=(2e-3, 2e-4), minutes=(25, 40)),
     "segan_tiny": dict(build=segan_tiny, batch=(16, 16), length=(480, 480), rate=(1e-3, 2e-4), minutes=(25, 15)),
 }
 

@@ -96,7 +96,10 @@ class MetricGAN(EnhancementGAN):
         history_portion: share of the replay buffer that D sees again each epoch (MetricGAN 0.1, MetricGAN+ 0.2).
         history_size: most batches kept in the buffer; the oldest go first.
         d_passes: 3 = new, old and new, new again (MetricGAN's code); 2 = new, old (Algorithm 1 of MetricGAN+).
+        d_batch: utterances per step of D (paper: 1), also where G gets more at once.
         d_first_epochs: epochs at the start in which only D learns (the first code: 1).
+        explore: also score G's output with its mask raised to a random power between 1/2 and 2, so that D learns which way
+            is up from where G stands (paper: no).
         resynth: let D see STFT(iSTFT(.)) of G's output.
         l2_weight: weight of the regression term in G's loss (paper: 0).
         learning_rate: of both Adams.
@@ -118,15 +121,17 @@ class MetricGAN(EnhancementGAN):
 
     def __init__(
         self, metric="pesq_wb", target=1.0, feature="log1p", normalise=True, learnable_sigmoid=False, noisy_term=False,
-        d_filters=D_FILTERS, d_kernels=D_KERNELS, d_strides=(1, 1, 1, 1), d_first_epochs=0,
+        d_filters=D_FILTERS, d_kernels=D_KERNELS, d_strides=(1, 1, 1, 1), d_batch=1, d_first_epochs=0, explore=False,
         lstm_units=LSTM_UNITS, dense_units=DENSE_UNITS, history_portion=0.1,
         history_size=10_000, d_passes=3, resynth=True, l2_weight=0.0, learning_rate=LEARNING_RATE, **kwargs,
     ):  # fmt: skip
-        config = dict(metric=metric, target=target, feature=feature, normalise=normalise, learnable_sigmoid=learnable_sigmoid,
-                      noisy_term=noisy_term, d_filters=list(d_filters), d_kernels=list(d_kernels),
-                      d_strides=list(d_strides), d_first_epochs=d_first_epochs, lstm_units=lstm_units,
-                      dense_units=dense_units, history_portion=history_portion, history_size=history_size,
-                      d_passes=d_passes, resynth=resynth, l2_weight=l2_weight, learning_rate=learning_rate)  # fmt: skip
+        config = dict(
+            metric=metric, target=target, feature=feature, normalise=normalise, learnable_sigmoid=learnable_sigmoid,
+            noisy_term=noisy_term, d_filters=list(d_filters), d_kernels=list(d_kernels), d_strides=list(d_strides),
+            d_batch=d_batch, d_first_epochs=d_first_epochs, explore=explore, lstm_units=lstm_units, dense_units=dense_units,
+            history_portion=history_portion, history_size=history_size, d_passes=d_passes, resynth=resynth,
+            l2_weight=l2_weight, learning_rate=learning_rate,
+        )  # fmt: skip
         super().__init__(config=config, **kwargs)
         if feature not in ("log1p", "magnitude"):
             raise ValueError(f'feature is {feature!r}; use "log1p" or "magnitude".')
@@ -136,7 +141,7 @@ class MetricGAN(EnhancementGAN):
         self.noisy_term, self.history_portion, self.resynth = noisy_term, history_portion, resynth
         self.l2_weight, self.learning_rate, self.d_passes = l2_weight, learning_rate, d_passes
         self.replay = ReplayBuffer(history_size)
-        self.d_first_epochs = d_first_epochs
+        self.d_batch, self.d_first_epochs, self.explore = d_batch, d_first_epochs, explore
         self.min_frames = 1  # 29 in the paper's D: shorter spectrograms vanish in its valid convolutions
         for size, stride in zip(reversed(d_kernels), reversed(d_strides)):
             self.min_frames = (self.min_frames - 1) * stride + size
@@ -153,7 +158,7 @@ class MetricGAN(EnhancementGAN):
     @classmethod
     def tiny(cls, **kwargs):
         """The MetricGAN+ networks, thinner, with strides in D (12 times cheaper): minutes on two CPU cores."""
-        thin = {"lstm_units": 64, "dense_units": 96, "d_strides": (2, 2, 2, 1), "d_first_epochs": 2, "learning_rate": 1e-3}
+        thin = {"lstm_units": 64, "dense_units": 96, "d_strides": (2, 2, 2, 1), "d_batch": 2, "d_first_epochs": 2}
         return cls.plus(**{**thin, **kwargs})
 
     def default_optimizers(self):
@@ -170,18 +175,22 @@ class MetricGAN(EnhancementGAN):
         """What G masks and D sees: |X| or log(1 + |X|), (B, T, 257)."""
         return tf.math.log1p(mag) if self.feature == "log1p" else mag
 
-    def enhance_batch(self, noisy):
-        """(B, n) noisy -> enhanced magnitude (B, T, 257) and waveform (B, n): mask x feature, noisy phase."""
+    def enhance_batch(self, noisy, power=1.0):
+        """(B, n) noisy -> enhanced magnitude (B, T, 257) and waveform (B, n): mask^power x feature, noisy phase."""
         spec = self.spectrum(noisy)
         feature = self.to_feature(signal.magnitude(spec))
         x = feature
         if self.normalise:
             mean, variance = tf.nn.moments(feature, axes=[1], keepdims=True)
             x = (feature - mean) / tf.maximum(tf.sqrt(variance), 1e-5)
-        feature = tf.cast(self.generator(x, training=True), tf.float32) * feature
+        feature = tf.pow(tf.cast(self.generator(x, training=True), tf.float32), power) * feature
         mag = tf.math.expm1(feature) if self.feature == "log1p" else feature
         wav = signal.istft(signal.with_phase_of(mag, spec), tf.shape(noisy)[1], **STFT)
         return mag, wav
+
+    def explore_batch(self, noisy, power):
+        """G's output (B, n) with its masks raised to `power` (B,): bolder or more timid than G is now."""
+        return self.enhance_batch(noisy, power[:, None, None])[1]
 
     def judge(self, candidate, clean, is_mag=False):
         """D's prediction (B,) for a candidate, given as (B, n) waveform or as its (B, T, 257) magnitude."""
@@ -244,21 +253,25 @@ class MetricGAN(EnhancementGAN):
     def fit_epoch(self, epoch, batches, report):
         """The outer schedule: score, D on the new, D on old and new, D on the new again, then G."""
         if self.adversarial_weight:
+            rng = np.random.default_rng((self.seed, int(self.step)))
             current, enhanced_entries = [], []
             for noisy, clean in batches:  # 1. G enhances, the metric scores; clean speech is a 1 by definition
                 enhanced = self.graph("enhance_batch")(noisy)[1].numpy()
                 current.append((clean, clean, np.ones(len(clean), np.float32)))
                 enhanced_entries.append((enhanced, clean, self.score(clean, enhanced)))
                 report(metric=np.mean(np.nan_to_num(enhanced_entries[-1][2])))
+                if self.explore:
+                    variant = self.graph("explore_batch")(noisy, 2.0 ** rng.uniform(-1, 1, len(noisy)).astype("f")).numpy()
+                    current.append((variant, clean, self.score(clean, variant)))
                 if self.noisy_term:
                     current.append((noisy, clean, self.score(clean, noisy)))
             current += enhanced_entries
-            rng = np.random.default_rng((self.seed, int(self.step)))
             past = self.replay.sample(self.history_portion, rng)
             lessons = (current, past) if self.d_passes == 2 else (current, past + current, current)
             for lesson in lessons:  # 2. D learns to predict the scores
-                for i in rng.permutation(len(lesson)):
-                    candidate, clean, score = lesson[i]
+                pieces = [(i, j) for i, (_, _, score) in enumerate(lesson) for j in range(0, len(score), self.d_batch)]
+                for i, j in (pieces[k] for k in rng.permutation(len(pieces))):
+                    candidate, clean, score = (part[j : j + self.d_batch] for part in lesson[i])
                     scored = np.isfinite(score)
                     if scored.any():
                         report(**self.graph("update_d")(candidate[scored], clean[scored], score[scored]))
@@ -285,8 +298,9 @@ class MetricGAN(EnhancementGAN):
         """The method `name` as a TensorFlow graph for any batch of waveforms, traced once."""
         if name not in self._trackers.graphs:
             waves, scores = tf.TensorSpec([None, None], tf.float32), tf.TensorSpec([None], tf.float32)
-            inputs = {"enhance_batch": [waves], "update_d": [waves, waves, scores], "update_g": [waves, waves]}[name]
-            self._trackers.graphs[name] = tf.function(getattr(self, name), input_signature=inputs)
+            inputs = dict(enhance_batch=[waves], explore_batch=[waves, scores], update_d=[waves, waves, scores])
+            inputs["update_g"] = [waves, waves]
+            self._trackers.graphs[name] = tf.function(getattr(self, name), input_signature=inputs[name])
         return self._trackers.graphs[name]
 
     def test_step(self, data):

@@ -1,0 +1,75 @@
+"""Notebooks from their sources: `python notebooks/build.py [NAME ...]` executes them, `--check` only compares.
+
+The source of truth is ``notebooks/src/*.py`` (jupytext, percent format): readable in a diff. The ``.ipynb`` next to this file is
+made from it, executed with its outputs, for reading on the web. ``--check`` proves that both hold the same cells.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import jupytext
+import nbformat
+
+HERE = Path(__file__).parent
+MAX_BYTES = 2_000_000
+TIMEOUT = 900  # seconds per cell
+
+
+def sources(names):
+    paths = sorted((HERE / "src").glob("*.py"))
+    return [p for p in paths if not names or p.stem in names]
+
+
+def cells(notebook):
+    return [(cell.cell_type, cell.source.strip()) for cell in notebook.cells]
+
+
+def check(path):
+    """Sentence about what differs between source and notebook, or None."""
+    built = HERE / f"{path.stem}.ipynb"
+    if not built.exists():
+        return f"{built.name} is missing: run python notebooks/build.py {path.stem}"
+    notebook = nbformat.read(built, as_version=4)
+    if cells(jupytext.read(path)) != cells(notebook):
+        return f"{built.name} is not what src/{path.name} says: run python notebooks/build.py {path.stem}"
+    if built.stat().st_size > MAX_BYTES:
+        return f"{built.name} has {built.stat().st_size} bytes, more than {MAX_BYTES}: fewer or shorter players and pictures"
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.output_type == "error":
+                return f"{built.name} ended with {output.ename}: {output.evalue}"
+    return None
+
+
+def execute(path):
+    from nbclient import NotebookClient
+
+    notebook = jupytext.read(path)
+    for i, cell in enumerate(notebook.cells):
+        cell["id"] = f"{path.stem[:40]}-{i:03d}".replace("_", "-")  # stable ids: small diffs
+    notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    start = time.monotonic()
+    NotebookClient(notebook, timeout=TIMEOUT, resources={"metadata": {"path": str(HERE)}}).execute()
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+    nbformat.write(notebook, HERE / f"{path.stem}.ipynb")
+    print(f"{path.stem}: {(time.monotonic() - start) / 60:.1f} minutes", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", help="stems, e.g. 04_segan; all if left out")
+    parser.add_argument("--check", action="store_true", help="compare, do not execute")
+    args = parser.parse_args()
+    if not args.check:
+        for path in sources(args.names):
+            execute(path)
+    problems = [problem for path in sources(args.names) if (problem := check(path))]
+    print("\n".join(problems) or f"{len(sources(args.names))} notebooks agree with their sources")
+    sys.exit(bool(problems))
+
+
+if __name__ == "__main__":
+    main()

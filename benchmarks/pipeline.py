@@ -100,8 +100,9 @@ def main():
             print(lines[-1], flush=True)
     lines += [
         "",
-        "`first batch` includes building the pipeline, counting the examples and filling the shuffle buffer (64 MB). "
-        "Other programs ran on the machine; CPU-seconds (all threads added) depend less on them.",
+        "`first batch` includes building the pipeline, counting the examples and filling the shuffle buffer (64 MB).",
+        f"Load average at the end: {os.getloadavg()[1]:.1f} on {os.cpu_count()} cores. On a busy machine the three columns of "
+        "wall-clock time say little; windows per CPU-second (all threads added) hardly depend on other programs.",
     ]
     args.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -200,7 +200,9 @@ class _Files:
     def at(self, epoch, i):
         """float32 (noisy, clean) of pair i, the same in every epoch."""
         pair = self.pairs[i]
-        if self.cache is None or not is_path(pair.noisy) and not is_path(pair.clean):
+        if not is_path(pair.noisy) and not is_path(pair.clean):
+            return tuple(np.asarray(wav, np.float32) for wav in (pair.noisy, pair.clean))  # checked by _length
+        if self.cache is None:
             return pair.load()[:2]
         if i not in self.cache:
             self.cache[i] = tuple(pack(wav) for wav in pair.load()[:2])
@@ -213,6 +215,8 @@ def _length(pair, sample_rate):
     for side, what in ((pair.noisy, "noisy"), (pair.clean, "clean")):
         if is_path(side):
             rate, n = header(side)
+            if pair.sample_rate not in (None, rate):
+                load_mono(side, pair.sample_rate, f"{pair.name}: {what}")  # explains it
         else:
             wav, rate = load_mono(side, pair.sample_rate, f"{pair.name}: {what}")
             n = len(wav)
@@ -237,7 +241,7 @@ class _Stream:
 
     def load(self, epoch, i):
         found = self.source.at(int(epoch), int(i))
-        return found.load()[:2] if isinstance(found, Pair) else found
+        return (found.noisy, found.clean) if isinstance(found, Pair) else found
 
     def waveforms(self, dataset):
         """Dataset of (epoch, i) -> dataset of (epoch, i, noisy, clean)."""

@@ -301,6 +301,9 @@ def test_other_rates_are_refused(tmp_path):
     audio.write(tmp_path / "clean" / "a.wav", tone, 44100)
     with pytest.raises(AudioError, match="a has 44100 Hz; expected 16000 Hz.*audio.resample.wav, 44100, 16000."):
         data.examples(tmp_path, Windows())
+    path = tmp_path / "noisy" / "a.wav"
+    with pytest.raises(AudioError, match="has 44100 Hz, but the pair or manifest says 16000 Hz"):
+        data.examples([data.Pair("x", path, path, sample_rate=RATE)], Windows())
     with pytest.raises(AudioError, match="The Mixer has 8000 Hz; expected 16000 Hz"):
         data.examples(data.Mixer([tone], "white", sample_rate=8000), Windows())
 

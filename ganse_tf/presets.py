@@ -71,7 +71,15 @@ def save(name, model, card):
         "class": f"{type(model).__module__}.{type(model).__name__}", "config": config, "file": path.name,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "parameters": int(model.generator.count_params()), **card,
     }  # fmt: skip
-    known = {**cards(), name: entry}
+    _write({**cards(), name: entry})
+    return path
+
+
+def note(name, **facts):
+    """Add facts, such as ``scores``, to the card of a preset (used by the training scripts, not by users)."""
+    _write({**cards(), name: {**cards()[name], **facts}})
+
+
+def _write(known):
     INDEX.write_text(json.dumps(dict(sorted(known.items())), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     cards.cache_clear()
-    return path

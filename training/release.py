@@ -45,14 +45,15 @@ RECIPES = {
 class KeepBest(keras.callbacks.Callback):
     """Remembers on disk the generator with the best validation score."""
 
-    def __init__(self, path, monitor):
+    def __init__(self, path, monitor, first_epoch=0):
         super().__init__()
+        self.first_epoch = first_epoch  # before it G has not learnt anything in this stage
         self.path, self.monitor = Path(path), monitor
         self.note = self.path.with_suffix(".json")
         self.best = json.loads(self.note.read_text()) if self.note.exists() else {"score": -np.inf}
 
     def on_epoch_end(self, epoch, logs=None):
-        if (logs or {}).get(self.monitor, -np.inf) > self.best["score"]:
+        if epoch >= self.first_epoch and (logs or {}).get(self.monitor, -np.inf) > self.best["score"]:
             self.best = {"score": float(logs[self.monitor]), "epoch": epoch + 1}
             np.savez(self.path, *self.model.generator.get_weights())
             self.note.write_text(json.dumps(self.best))
@@ -90,7 +91,7 @@ def stage(name, number, model, folder, minutes, work, seed):
     model.compile(g_optimizer, d_optimizer)
     mixer = corpus.training_mixer(folder, SECONDS, recipe["length"][number - 1], seed + number)
     dataset = data.examples(mixer, model, batch_size=recipe["batch"][number - 1], seed=seed)
-    best = KeepBest(work / f"{name}_stage{number}.npz", "val_pesq_wb")
+    best = KeepBest(work / f"{name}_stage{number}.npz", "val_pesq_wb", getattr(model, "d_first_epochs", 0))
     clock = Clock(work / f"{name}_stage{number}.minutes", minutes)
     listen = callbacks.PerceptualValidation(corpus.validation_pairs(folder))
     if clock.before < minutes:

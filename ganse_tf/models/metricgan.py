@@ -276,7 +276,8 @@ class MetricGAN(EnhancementGAN):
                     if scored.any():
                         report(**self.graph("update_d")(candidate[scored], clean[scored], score[scored]))
             self.replay.extend(enhanced_entries)
-        for noisy, clean in batches if epoch >= self.d_first_epochs else ():  # 3. G climbs what D has learnt
+        only_d = self.adversarial_weight and epoch < self.d_first_epochs
+        for noisy, clean in () if only_d else batches:  # 3. G climbs what D has learnt
             report(**self.graph("update_g")(noisy, clean))
         self.step.assign_add(len(batches))
 

@@ -1,0 +1,61 @@
+"""Every figure of the README, and its tables of papers and weights, made again: `python -m figures.make`."""
+
+import re
+from pathlib import Path
+
+import ganse_tf
+from ganse_tf import catalogue, presets, viz
+
+HERE = Path(__file__).parent
+README = HERE.parent / "README.md"
+BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
+COLAB = "https://colab.research.google.com/github/ganse-tf/ganse_tf/blob/main/notebooks"
+
+
+def papers():
+    """Markdown table of the papers whose file is there, and a line that names the missing ones."""
+    lines = ["| class | paper | works on | gives | G / D parameters (trainable) | notebook |", "|---" * 6 + "|"]
+    rows = catalogue.papers()
+    for row in rows:
+        found = sorted((HERE.parent / "notebooks").glob(f"*_{row['file'].removesuffix('.py')}.ipynb"))
+        notebook = f"[![Open {row['class']} in Colab]({BADGE})]({COLAB}/{found[0].name})" if found else ""
+        counts = " / ".join("-" if row[n] is None else f"{row[n]:,}" for n in ("generator", "discriminator"))
+        cells = (f"`{row['class']}`", f"[{row['paper']}]({row['url']})", row["domain"], row["outputs"], counts, notebook)
+        lines.append(f"| {' | '.join(cells)} |")
+    missing = [name for name in ganse_tf._MODELS if name not in {row["class"] for row in rows}]
+    if missing:
+        lines += ["", f"Planned, not in this version: {', '.join(f'`{name}`' for name in missing)}."]
+    return lines
+
+
+def weights():
+    """Markdown table of the released weights with the scores on their cards."""
+    lines = ["| preset | G parameters | trained (CPU minutes) | test set | PESQ-WB | STOI | SI-SDR (dB) |", "|---" * 7 + "|"]
+    noisy = {}
+    for name in presets.names():
+        card = presets.cards()[name]
+        for label, scores in card.get("scores", {}).items():
+            if label not in noisy:
+                noisy[label] = scores["noisy"]
+                lines.append(f"| (noisy input) | | | {label} | {_numbers(scores['noisy'])} |")
+            minutes = " + ".join(str(m) for m in card["cpu_minutes"])
+            lines.append(f"| `{name}` | {card['parameters']:,} | {minutes} | {label} | {_numbers(scores['enhanced'])} |")
+    return lines if presets.names() else ["None in this version."]
+
+
+def _numbers(scores):
+    return f"{scores['pesq_wb']:.2f} | {scores['stoi']:.3f} | {scores['si_sdr']:.1f}"
+
+
+def main():
+    viz.save(viz.architecture(ganse_tf.SEGAN.tiny(), "SEGAN tiny"), HERE / "segan_tiny.png")
+    viz.save(viz.architecture(ganse_tf.MetricGAN.tiny(), "MetricGAN tiny"), HERE / "metricgan_tiny.png")
+    text = README.read_text(encoding="utf-8")
+    for name, lines in (("papers", papers()), ("weights", weights())):
+        new = f"<!-- begin {name} -->\n" + "\n".join(lines) + f"\n<!-- end {name} -->"
+        text = re.sub(f"<!-- begin {name} -->.*?<!-- end {name} -->", lambda _, new=new: new, text, flags=re.S)
+    README.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -53,8 +53,7 @@ LEARNING_RATE, BETA_1 = 2e-4, 0.5  # Adam
 G_STEPS = 2  # per step of D, section 3.2
 LOG_RANGE_DB = 80.0  # of scale="log", ours
 TINY = 1e-8  # smallest reference magnitude: digital silence
-INIT = keras.initializers.RandomNormal(stddev=0.02)  # section 3.2
-CONV_INIT = keras.initializers.TruncatedNormal(stddev=0.02)
+INIT = 0.02  # standard deviation of the normal that starts every weight, section 3.2; convolutions: truncated
 
 
 def build_generator(filters=FILTERS, backbone="yenchenlin", bn_bottleneck=True, bn_momentum=1.0):
@@ -66,20 +65,21 @@ def build_generator(filters=FILTERS, backbone="yenchenlin", bn_bottleneck=True, 
         return keras.layers.BatchNormalization(momentum=bn_momentum, epsilon=BN_EPSILON, name=f"{name}_bn")(x)
 
     noisy = keras.Input((FRAMES, BINS, 1), name="noisy")  # (B, 256, 256, 1)
-    masks = [keras.Input(shape, name=f"mask{i + 1}") for i, shape in enumerate(mask_shapes(filters))]
+    masks = [keras.Input((2**i, 2**i, widths[-1]), name=f"mask{i}") for i in range(1, DROPOUT_LAYERS + 1)]
     x, skips = noisy, []
     for i, width in enumerate(widths):
         name = f"e{i + 1}"
         if i > 0:
             x = keras.layers.LeakyReLU(negative_slope=LEAK, name=f"{name}_leaky")(x)
-        x = keras.layers.Conv2D(width, kernel, 2, "same", kernel_initializer=CONV_INIT, name=name)(x)  # halved 8 times
+        x = convolve(x, width, kernel, 2, name)  # halved 8 times
         if 0 < i < len(widths) - 1 or (i > 0 and bn_bottleneck):
             x = norm(x, name)
         skips.append(x)  # (B, 128, 128, 64) ... (B, 1, 1, 512): the skip leaves before the activation
     for i, width in enumerate([*reversed(widths[:-1]), 1]):
         name = f"d{i + 1}"
         x = keras.layers.ReLU(name=f"{name}_relu")(x)
-        x = keras.layers.Conv2DTranspose(width, kernel, 2, "same", kernel_initializer=INIT, name=name)(x)  # doubled
+        init = keras.initializers.RandomNormal(stddev=INIT)  # one per layer: a shared one repeats its numbers
+        x = keras.layers.Conv2DTranspose(width, kernel, 2, "same", kernel_initializer=init, name=name)(x)  # doubled
         if i == len(widths) - 1:
             break
         x = norm(x, name)
@@ -90,33 +90,33 @@ def build_generator(filters=FILTERS, backbone="yenchenlin", bn_bottleneck=True, 
     return keras.Model([noisy, *masks], enhanced, name="generator")
 
 
-def mask_shapes(filters):
-    """Shapes of the three dropout masks: (2, 2, 512), (4, 4, 512), (8, 8, 512)."""
-    return [(2**i, 2**i, filters * WIDTHS[-1]) for i in range(1, DROPOUT_LAYERS + 1)]
+def convolve(x, width, kernel, stride, name, padding="same", **kwargs):
+    """A convolution that starts with the paper's small weights."""
+    init = keras.initializers.TruncatedNormal(stddev=INIT)
+    return keras.layers.Conv2D(width, kernel, stride, padding, kernel_initializer=init, name=name, **kwargs)(x)
 
 
 def build_discriminator(filters=FILTERS, disc="global"):
     """(noisy, candidate) -> logits: one per patch (B, 1), or one per 70 x 70 points (B, 30, 30, 1) with disc="patch"."""
-    kernel, strides = (5, (2, 2, 2, 1)) if disc == "global" else (4, (2, 2, 2, 1))
+    kernel = 5 if disc == "global" else 4
     noisy = keras.Input((FRAMES, BINS, 1), name="noisy")
     candidate = keras.Input((FRAMES, BINS, 1), name="candidate")
     x = keras.layers.Concatenate(name="pair")([noisy, candidate])  # (B, 256, 256, 2)
-    for i, stride in enumerate(strides):
-        same = disc == "global" or stride == 2
-        if not same:
-            x = keras.layers.ZeroPadding2D(1, name=f"pad{i}")(x)  # 4x4 with a border of 1: 32 -> 31
-        conv = keras.layers.Conv2D(filters * WIDTHS[i], kernel, stride, "same" if same else "valid",
-                                   kernel_initializer=CONV_INIT, name=f"conv{i}")  # fmt: skip
-        x = conv(x)  # (B, 128, 128, 64), (B, 64, 64, 128), (B, 32, 32, 256), (B, 32, 32, 512)
+    for i, stride in enumerate((2, 2, 2, 1)):
+        padding = "same"
+        if disc == "patch" and stride == 1:
+            x, padding = keras.layers.ZeroPadding2D(1, name="pad")(x), "valid"  # 4x4 with a border of 1: 32 -> 31
+        x = convolve(x, filters * WIDTHS[i], kernel, stride, f"conv{i}", padding)  # (B, 128, 128, 64) ... (B, 32, 32, 512)
         if i > 0:  # momentum 1: no averages, D is never used after training
             x = keras.layers.BatchNormalization(momentum=1.0, epsilon=BN_EPSILON, name=f"bn{i}")(x)
         x = keras.layers.LeakyReLU(negative_slope=LEAK, name=f"leaky{i}")(x)
-    if disc == "global":
-        x = keras.layers.Flatten(name="flatten")(x)  # (B, 524288)
-        logits = keras.layers.Dense(1, kernel_initializer=INIT, dtype="float32", name="logit")(x)  # (B, 1)
-    else:
+    if disc == "patch":
         x = keras.layers.ZeroPadding2D(1, name="pad_last")(x)
-        logits = keras.layers.Conv2D(1, kernel, kernel_initializer=CONV_INIT, dtype="float32", name="logits")(x)
+        logits = convolve(x, 1, kernel, 1, "logits", "valid", dtype="float32")  # (B, 30, 30, 1)
+    else:
+        x = keras.layers.Flatten(name="flatten")(x)  # (B, 524288)
+        init = keras.initializers.RandomNormal(stddev=INIT)
+        logits = keras.layers.Dense(1, kernel_initializer=init, dtype="float32", name="logit")(x)  # (B, 1)
     return keras.Model([noisy, candidate], logits, name="discriminator")
 
 
@@ -195,9 +195,10 @@ class CGAN(EnhancementGAN):
         if g_steps < 1:
             raise ValueError(f"g_steps is {g_steps}; G needs at least one step per step of D (paper: 2).")
         self.scale, self.bn_stats, self.test_dropout, self.top_bin = scale, bn_stats, test_dropout, top_bin
-        self.l1_weight, self.g_steps, self.mask_shapes = l1_weight, g_steps, mask_shapes(filters)
+        self.l1_weight, self.g_steps = l1_weight, g_steps
         bn_bottleneck = backbone == "yenchenlin" if bn_bottleneck is None else bn_bottleneck
         self.generator = build_generator(filters, backbone, bn_bottleneck, 1.0 if bn_stats == "input" else BN_MOMENTUM)
+        self.mask_shapes = [mask.shape[1:] for mask in self.generator.inputs[1:]]  # (2, 2, 512), (4, 4, 512), (8, 8, 512)
         self.discriminator = build_discriminator(d_filters, disc)
 
     @classmethod
@@ -278,14 +279,12 @@ class CGAN(EnhancementGAN):
 
     def enhance_patches(self, patches):
         """(k, 256, 256, 1) -> the same, one patch after the other, so that batch norm sees one patch at a time."""
-        masks = [tf.ones((1, *shape)) for shape in self.mask_shapes]
 
         def enhance(patch):
+            masks = [tf.ones((1, *shape)) for shape in self.mask_shapes]
             if self.test_dropout:
-                drawn = [2.0 * tf.round(tf.random.uniform(tf.shape(mask))) for mask in masks]
-            else:
-                drawn = masks
-            return self.generator([patch[None], *drawn], training=self.bn_stats == "input")[0]
+                masks = [2.0 * tf.round(tf.random.uniform(mask.shape)) for mask in masks]
+            return self.generator([patch[None], *masks], training=self.bn_stats == "input")[0]
 
         return tf.map_fn(enhance, patches, fn_output_signature=tf.TensorSpec((FRAMES, BINS, 1), tf.float32))
 

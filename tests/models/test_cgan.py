@@ -26,7 +26,7 @@ class TestCGAN(CommonSuite):
     small = staticmethod(lambda **kwargs: small(filters=4, g_steps=1, **kwargs))  # tracing two G steps takes seconds
     batch_size = 1
     overfit_to = 0.85
-    overfit_steps = 50
+    overfit_steps = 70
 
 
 def test_options_in_numbers():
@@ -48,6 +48,16 @@ def test_shapes_of_the_paper_network():
     assert model.discriminator.output_shape == (None, 1)
     assert sum(v.shape[0] for v in model.generator.non_trainable_variables) == 10_880
     assert trainable(CGAN.tiny().generator) == 5_317_297
+
+
+def test_layers_of_one_size_start_with_different_weights_and_a_seed_repeats_them():
+    keras.utils.set_random_seed(1)
+    g = small().generator
+    for one, other in (("e5", "e6"), ("d2", "d3")):
+        assert not np.array_equal(g.get_layer(one).kernel, g.get_layer(other).kernel)
+    assert float(np.std(g.get_layer("d2").kernel)) == pytest.approx(0.02, rel=0.05)
+    keras.utils.set_random_seed(1)
+    np.testing.assert_array_equal(g.get_layer("d2").kernel, small().generator.get_layer("d2").kernel)
 
 
 def test_losses_in_closed_form():

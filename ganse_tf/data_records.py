@@ -4,7 +4,7 @@
     model.fit(data.examples(data.Records("records"), model))        # as often as you like
 
 Ten thousand small files are slow on a network drive (Google Drive in Colab, for one); a few files of 100 MB that are
-read from front to back are not. On a local disk plain FLAC files do as well: `benchmarks/pipeline.md` has the numbers.
+read from front to back are not. On a local disk cached FLAC files do as well (`benchmarks/pipeline.md`).
 A record holds one pair as 16-bit integers. The pairs are shuffled once when they are written, so that neighbours in a
 shard are not all from one speaker; per epoch the shards change places and `examples` shuffles once more.
 """

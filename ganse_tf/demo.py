@@ -50,7 +50,8 @@ HINTS = {
     "(&ldquo;musical noise&rdquo;). It follows noise that changes slowly, so babble stays.",
     "MetricGAN": "It turns points of the spectrogram down, never to zero, and keeps the noisy phase: the noise sinks but "
     "does not disappear, and soft consonants may sink with it.",
-    "SEGAN": "It writes a new waveform. Listen for a rough or hollow voice, and for what becomes of the pauses.",
+    "SEGAN": "It writes a new waveform. Listen for a rough or hollow voice and for what becomes of the pauses. Straight "
+    "horizontal lines in its picture are whistles of its strided convolutions (&ldquo;checkerboard artefacts&rdquo;).",
     CLEAN: "What all of them try to reach. It is synthetic speech: it sounds like a machine to begin with.",
 }
 
@@ -103,7 +104,7 @@ def run(out="demo", minutes=1.0, n_pairs=8, console=None, seed=0):
     say(f"   {steps} steps; mean error of the waveform (g_l1) {history['g_l1'][0]:.4f} -> {history['g_l1'][-1]:.4f}")
 
     say("3. Enhancing and scoring")
-    mine = f"SEGAN, {steps} steps"
+    mine = f"new SEGAN, {steps} steps"
     classes[mine] = "SEGAN"
     systems = {NOISY: lambda wav, rate: wav, WIENER: classical.wiener}
     systems |= {**{name: found.enhance for name, found in released.items()}, mine: model.enhance}
@@ -174,7 +175,7 @@ def score_table(tables):
     header, rows = score_rows(tables)
     table = Table(box=box.SIMPLE, pad_edge=False)
     for i, name in enumerate(header):
-        table.add_column(name, justify="right" if i else "left")
+        table.add_column(name, justify="right" if i else "left", no_wrap=not i)
     for row in rows:
         table.add_row(*row)
     return table
@@ -236,7 +237,7 @@ class Page:
             "machine": platform.machine(), **self.picture("curves", self.curves()), **self.mask(),
         }  # fmt: skip
         text = Path(__file__).with_name("demo_page.html").read_text(encoding="utf-8")
-        text = _choose(text, mask="mask_image" in parts, absent=not r.released)
+        text = _choose(text, mask="mask_image" in parts, absent=not r.released, released=bool(r.released))
         page = string.Template(text)
         room = PAGE_BYTES - len(page.safe_substitute(parts).encode())
         path = self.out / "index.html"

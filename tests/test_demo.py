@@ -67,7 +67,7 @@ def test_the_terminal_shows_the_scores_with_the_noisy_row_first(made):
     lines = [line.split() for line in made[1].splitlines()]
     header = next(i for i, words in enumerate(lines) if words[:1] == ["system"])
     assert lines[header][1:] == "PESQ-WB STOI SI-SDR (dB) SSNR (dB) CSIG CBAK COVL failures".split()
-    assert [words[0] for words in lines[header + 2 : header + 6]] == ["noisy", "Wiener", "metricgan", "SEGAN,"]
+    assert [words[0] for words in lines[header + 2 : header + 6]] == ["noisy", "Wiener", "metricgan", "new"]
 
 
 def test_the_page_needs_nothing_from_outside(made, page):
@@ -131,7 +131,8 @@ def test_scores_csv_has_a_line_per_system_and_utterance(made):
 def test_the_page_says_how_it_was_made(page):
     text = " ".join(" ".join(page.words).split())
     assert "python -m ganse_tf demo --minutes 0.01 --pairs 2 with seed 0" in text
-    assert "never disappears" in text and "No released weights" not in text
+    assert "never disappears" in text and "Names in lower case are released weights" in text
+    assert "No released weights" not in text
     assert "Speaker" in text and "dB SNR" in text
 
 

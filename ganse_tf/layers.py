@@ -80,7 +80,7 @@ class FastConv1D(keras.layers.Conv1D):
         padding = max((out_length - 1) * stride + taps - length, 0)  # as TensorFlow's "same": the odd one goes right
         padded = tf.pad(inputs, [[0, 0], [padding // 2, padding - padding // 2], [0, 0]])
         positions = stride * np.arange(out_length)[:, None] + np.arange(taps)  # (out_length, taps)
-        rows = tf.reshape(tf.gather(padded, positions, axis=1), [-1, taps * inputs.shape[-1]])
+        rows = tf.reshape(tf.gather(padded, positions, axis=1), [-1, taps * self.kernel.shape[1]])
         y = tf.matmul(rows, tf.reshape(tf.convert_to_tensor(self.kernel), [-1, self.filters]))
         return _add_bias_and_activate(self, tf.reshape(y, [-1, out_length, self.filters]))
 
@@ -113,7 +113,7 @@ class FastConv1DTranspose(keras.layers.Conv1DTranspose):
         if not (self.fast and length and length <= self.max_length and _is_plain_convolution(self) and _no_gpu()):
             return super().call(inputs)
         (taps,), (stride,) = self.kernel_size, self.strides
-        channels = inputs.shape[-1]
+        channels = self.kernel.shape[2]
         kernel = tf.reshape(tf.convert_to_tensor(self.kernel), [taps * self.filters, channels])
         copies = tf.matmul(tf.reshape(inputs, [-1, channels]), kernel, transpose_b=True)
         copies = tf.reshape(copies, [-1, length * taps, self.filters])
@@ -178,7 +178,7 @@ def _two_lstms(x_1, x_2, kernel_1, kernel_2, recurrent_1, recurrent_2, bias_1, b
         for k in range(2):
             d = tf.reshape(d_gates[:, k], [-1, 4 * units])  # (time * batch, 4 * units)
             d_x.append(tf.reshape(tf.matmul(d, kernels[k], transpose_b=True), tf.shape(xs[k])))
-            d_kernel.append(tf.matmul(tf.reshape(xs[k], [-1, xs[k].shape[-1]]), d, transpose_a=True))
+            d_kernel.append(tf.matmul(tf.reshape(xs[k], [-1, kernels[k].shape[0]]), d, transpose_a=True))
             d_recurrent.append(tf.matmul(tf.reshape(h_before[:, k], [-1, units]), d, transpose_a=True))
             d_bias.append(tf.reduce_sum(d, 0))
         return (*d_x, *d_kernel, *d_recurrent, *d_bias)
@@ -296,18 +296,22 @@ def _squares(spectra):
     return tf.signal.irfft2d(spectra, [TILE, TILE])
 
 
-def _slide(x, kernel):
-    """Valid convolution (Keras' sense: no flip) and the spectra of the input's squares."""
-    taps, _, channels, filters = kernel.shape
-    valid = TILE - taps + 1  # each square gives valid x valid outputs; the rest of its circle has wrapped around
+def _filter(x, response, taps, forward=True):
+    """Overlap-save: (batch, height, width, channels) -> (batch, height - taps + 1, width - taps + 1, channels').
+
+    Also returns the spectra of the input's squares. `response` is the kernel's spectra, (frequencies, channels',
+    channels) forward, where the kernel slides as it is; backward it is (frequencies, channels, channels') and slides
+    flipped, as in the gradient.
+    """
+    valid = TILE - taps + 1  # a square gives valid x valid outputs; in the rest its opposite edge has wrapped around
+    first = 0 if forward else taps - 1
     height, width = tf.shape(x)[1] - taps + 1, tf.shape(x)[2] - taps + 1
     squares = _cut(x, TILE, valid)
     batch, rows, columns = tf.unstack(tf.shape(squares)[:3])
-    spectra = _spectra(tf.reshape(squares, [-1, channels, TILE, TILE]))
-    response = tf.math.conj(_spectra(tf.transpose(kernel, [2, 3, 0, 1])))  # (frequencies, channels, filters)
-    y = _squares(tf.matmul(spectra, response))[:, :, :valid, :valid]
-    y = tf.transpose(tf.reshape(y, [batch, rows, columns, filters, valid, valid]), [0, 1, 4, 2, 5, 3])
-    return tf.reshape(y, [batch, rows * valid, columns * valid, filters])[:, :height, :width], spectra
+    spectra = _spectra(tf.reshape(squares, [-1, response.shape[2 if forward else 1], TILE, TILE]))
+    y = _squares(tf.matmul(spectra, response, adjoint_b=forward))[:, :, first : first + valid, first : first + valid]
+    y = tf.transpose(tf.reshape(y, [batch, rows, columns, y.shape[1], valid, valid]), [0, 1, 4, 2, 5, 3])
+    return tf.reshape(y, [batch, rows * valid, columns * valid, y.shape[5]])[:, :height, :width], spectra
 
 
 @tf.custom_gradient
@@ -318,16 +322,17 @@ def _convolve_by_fft(x, kernel):
     the product over channels is a small matrix product. An 11 x 11 kernel costs 121 multiplications per output and
     channel pair when it slides, and about 5 as a product of spectra. Both gradients are convolutions again.
     """
-    y, spectra = _slide(x, kernel)
-    taps, filters = kernel.shape[0], kernel.shape[3]
+    taps = kernel.shape[0]
+    response = _spectra(tf.transpose(kernel, [3, 2, 0, 1]))  # (frequencies, filters, channels)
+    y, spectra = _filter(x, response, taps)
 
     def gradient(dy):
         margin = [taps - 1, taps - 1]
-        d_x, _ = _slide(tf.pad(dy, [[0, 0], margin, margin, [0, 0]]), tf.transpose(kernel[::-1, ::-1], [0, 1, 3, 2]))
+        d_x, _ = _filter(tf.pad(dy, [[0, 0], margin, margin, [0, 0]]), response, taps, forward=False)
         valid = TILE - taps + 1
-        dy_spectra = _spectra(tf.reshape(_cut(dy, valid, valid), [-1, filters, valid, valid]))
-        d_kernel = _squares(tf.matmul(spectra, tf.math.conj(dy_spectra), transpose_a=True))[:, :, :taps, :taps]
-        return d_x, tf.transpose(d_kernel, [2, 3, 0, 1])
+        dy_spectra = _spectra(tf.reshape(_cut(dy, valid, valid), [-1, kernel.shape[3], valid, valid]))
+        d_kernel = _squares(tf.matmul(dy_spectra, spectra, adjoint_a=True))[:, :, :taps, :taps]
+        return d_x, tf.transpose(d_kernel, [2, 3, 1, 0])
 
     return y, gradient
 

@@ -623,6 +623,22 @@ def test_learnable_sigmoid_saves_and_loads(tmp_path):
     assert again.layers[0].alpha.constraint.max_value == 2.0
 
 
+# ---- export ----------------------------------------------------------------------------------------------------------
+
+
+def test_quick_paths_survive_export(tmp_path):
+    """A SavedModel for any length, with the layers that bring their own gradient."""
+    inputs = keras.Input([None, 8, 8])
+    x = layers.SpectralNormConv2D(8, 5, padding="same")(inputs)
+    x = keras.layers.Reshape((-1, 64))(x)
+    model = keras.Model(inputs, layers.GradientScale(-1.0)(layers.FastBLSTM(3)(x)))
+    signature = [tf.TensorSpec([None, None, 8, 8], tf.float32)]
+    model.export(tmp_path / "saved", input_signature=signature, verbose=False)
+    served = tf.saved_model.load(str(tmp_path / "saved"))
+    x = normal(2, 9, 8, 8)
+    np.testing.assert_allclose(served.serve(x), model(x), atol=1e-6)
+
+
 # ---- several devices -------------------------------------------------------------------------------------------------
 
 TWO_DEVICES = """

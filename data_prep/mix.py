@@ -15,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep import oversmooth, rooms, sound
+from data_prep import rooms, sound
 from data_prep.build import write_wav
 from data_prep.corpus import SAMPLE_RATE, PrepError, Recording
 from ganse_tf import data
 from ganse_tf.mixing import generator
+from ganse_tf.oversmooth import oversmooth
 
 CONVERTED_BITS = 16  # as the corpora; VoiceBank+DEMAND is published and scored as 16-bit files
 MIXTURE_BITS = 24
@@ -106,7 +107,7 @@ def smooth(job, folder):
     """Natural speech as clean, its over-smoothed version as noisy; returns one row."""
     recording = replace(job.recording, noise="oversmoothed")
     clean = sound.read_at(recording.clean)
-    noisy = oversmooth.oversmooth(clean)
+    noisy = oversmooth(clean)
     row = facts(recording, len(clean))
     for side, wav in (("clean", clean), ("noisy", noisy)):
         row[side] = f"{side}/{recording.name}.wav"

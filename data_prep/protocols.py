@@ -364,7 +364,7 @@ PROTOCOLS = {
         "postfilter", "Kaneko et al., GAN-based postfilter for STFT spectrograms, Interspeech 2017", "smooth",
         "blizzard2011", ("ljspeech", "toy"),
         notes=(
-            "Nothing is mixed: noisy is an over-smoothed version of the natural speech (data_prep/oversmooth.py), which "
+            "Nothing is mixed: noisy is an over-smoothed version of the natural speech (ganse_tf/oversmooth.py), which "
             "stands in for the paper's text-to-speech system on either corpus. The paper's counts are not known.",
         ),
     ),

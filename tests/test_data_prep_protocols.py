@@ -11,11 +11,11 @@ import soundfile
 from scipy.signal import stft, welch
 from typer.testing import CliRunner
 
-from data_prep import build, demand, librispeech, manifest, mix, noisex92, oversmooth, prepare, protocols, timit
+from data_prep import build, demand, librispeech, manifest, mix, noisex92, prepare, protocols, timit
 from data_prep.__main__ import app
 from data_prep.corpus import PrepError, Recording
 from data_prep.download import BASE_URL
-from ganse_tf import data
+from ganse_tf import data, oversmooth
 from tests import made_corpora as made
 from tests.misbehaving_server import Server
 

@@ -1,7 +1,7 @@
 """Speech as a statistical synthesiser would make it: over-smoothed in frequency and time. The post-filter's input.
 
 The GAN post-filter turns the output of a text-to-speech system into natural speech; there is no additive noise. Without
-the paper's synthesiser, its two faults are made by hand (our choice, papers/postfilter):
+the paper's synthesiser, its two faults are made by hand (our choice):
 
     log amplitude --cepstrum--> keep 40 coefficients (envelope) and the pitch peak (comb) --> mean over 5 frames
 
@@ -12,6 +12,8 @@ post-filter must restore.
 
 import numpy as np
 
+from ganse_tf.data import Pair
+
 SAMPLE_RATE = 16000  # Hz
 N_FFT = 512
 WIN_LENGTH = 400  # 25 ms
@@ -21,7 +23,8 @@ PITCH_S = (0.0025, 0.0125)  # 400 to 80 Hz
 PITCH_WIDTH = 2  # quefrency samples kept on both sides of the peak
 N_FRAMES = 5
 FLOOR = 1e-5
-ITERATIONS = 8
+MODULATION_FRAMES = 64  # 0.32 s
+ITERATIONS = 8  # rounds of Griffin and Lim's iteration
 
 
 def oversmooth(wav):
@@ -50,3 +53,47 @@ def oversmooth(wav):
         _, _, spec = signal.stft(out, **settings)
     out = np.pad(out, (0, max(0, len(wav) - len(out))))[: len(wav)]
     return (out * np.std(wav) / max(np.std(out), FLOOR)).astype(np.float32)
+
+
+def pairs(speech):
+    """Pairs (over-smoothed, natural) for the post-filter from natural speech at 16 kHz.
+
+    Args:
+        speech: utterances as ``data.toy_corpus`` gives them: anything with name, wav, sample_rate, speaker and split.
+
+    Returns:
+        list of ``data.Pair``; `noisy` is the over-smoothed waveform, `clean` the natural one.
+
+    Raises:
+        ValueError: an utterance is not at 16 kHz.
+
+    Example:
+        >>> pairs(data.toy_corpus("test")[:1])[0].noise
+        'oversmoothed'
+    """
+    made = []
+    for u in speech:
+        if u.sample_rate != SAMPLE_RATE:
+            raise ValueError(f"{u.name} is at {u.sample_rate} Hz; over-smoothing works at {SAMPLE_RATE}: resample it first.")
+        made.append(Pair(u.name, oversmooth(u.wav), u.wav, u.sample_rate, speaker=u.speaker, noise="oversmoothed",
+                         split=u.split))  # fmt: skip
+    return made
+
+
+def variance_ratio(natural, made):
+    """Global variance of log amplitudes (frames, bins), made / natural, per bin: 1 is natural, below 1 over-smoothed."""
+    return np.var(made, axis=0) / np.maximum(np.var(natural, axis=0), FLOOR)
+
+
+def modulation_distance(natural, made, length=MODULATION_FRAMES):
+    """RMS difference (dB) of modulation spectra: power of log amplitudes (frames, bins) along time, mean over segments."""
+
+    def spectrum(x):
+        segments = x[: len(x) // length * length].reshape(-1, length, x.shape[1])
+        segments = (segments - segments.mean(1, keepdims=True)) * np.hanning(length)[:, None]
+        power = np.square(np.abs(np.fft.rfft(segments, axis=1))).mean(0)[1:]  # (length / 2, bins), without its DC
+        return 10 * np.log10(power + FLOOR)
+
+    if len(natural) < length or natural.shape != made.shape:
+        raise ValueError(f"Got shapes {natural.shape} and {made.shape}; both need the same >= {length} frames.")
+    return float(np.sqrt(np.mean(np.square(spectrum(natural) - spectrum(made)))))

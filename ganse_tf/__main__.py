@@ -42,11 +42,23 @@ class Commands(typer.core.TyperGroup):
             except KeyboardInterrupt:
                 typer.echo("ganse-tf: stopped by you.", err=True)
                 raise typer.Exit(130) from None
-            except (ValueError, OSError, ImportError, RuntimeError) as error:
-                if ctx.params.get("debug"):
+            except Exception as error:
+                sentence = _sentence(error)
+                if sentence is None or ctx.params.get("debug"):
                     raise
-                typer.echo(f"ganse-tf: {error or type(error).__name__}", err=True)
+                typer.echo(f"ganse-tf: {sentence}", err=True)
                 raise typer.Exit(1) from None
+
+
+def _sentence(error):
+    """What to tell the user, or None for what can only be a mistake of ours and needs its traceback."""
+    tf = sys.modules.get("tensorflow")
+    if isinstance(error, MemoryError) or tf and isinstance(error, tf.errors.ResourceExhaustedError):
+        return "There is not enough memory. Give a smaller --batch-size, a --crop in seconds, or --preset tiny."
+    if tf and isinstance(error, tf.errors.OpError):
+        return f"TensorFlow says: {str(error).splitlines()[0]}"
+    known = (ValueError, OSError, ImportError, RuntimeError)
+    return str(error) or type(error).__name__ if isinstance(error, known) else None
 
 
 app = typer.Typer(cls=Commands, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)

@@ -62,7 +62,8 @@ def check(exercise, *answers, strict=False):
         Wrong: with `strict`, when the answer is not right.
 
     Example:
-        >>> check("a1.l1", ganse_tf.losses.l1)
+        >>> from ganse_tf import losses
+        >>> check("a1.l1", losses.l1)
         a1.l1: passed.
         True
     """

@@ -52,13 +52,14 @@ class LiveCurves(keras.callbacks.Callback):
         names: logged values to show; None shows all.
         skip_first: start the clock after the first step, in which TensorFlow builds its graph.
 
-    Use it as a context manager around ``fit``, so that the display is taken down when training stops for any reason.
+    Use it as a context manager around ``fit``: when training stops for any reason the display is taken down, and its last
+    values are printed in one line.
     """
 
     def __init__(self, console, title, epochs=None, minutes=None, names=None, skip_first=False):
         super().__init__()
         self.console, self.title, self.epochs, self.minutes, self.names = console, title, epochs, minutes, names
-        self.skip_first = skip_first
+        self.skip_first, self.unsaid = skip_first, False
         self.history, self.now, self.epoch, self.steps = {}, {}, 1, 0
         self.start = self.drawn = self.said = time.monotonic()
         self.live = Live(console=console, transient=True, auto_refresh=False) if console.is_terminal else None
@@ -71,6 +72,8 @@ class LiveCurves(keras.callbacks.Callback):
     def __exit__(self, *_):
         if self.live:
             self.live.stop()
+        if self.unsaid:
+            self._say()
 
     def on_train_begin(self, logs=None):
         self.start = time.monotonic()
@@ -93,11 +96,15 @@ class LiveCurves(keras.callbacks.Callback):
         self._take(logs)
         for name, value in self.now.items():
             self.history.setdefault(name, []).append(value)
-        last = self.epoch == self.epochs
-        if not self.live and (last or time.monotonic() - self.said > LINE_SECONDS):
-            self.said = time.monotonic()
-            values = "  ".join(f"{name} {value:.4g}" for name, value in self.now.items())
-            self.console.print(f"{self.headline()}  {values}", soft_wrap=True, highlight=False, markup=False)
+        self.unsaid = True
+        if not self.live and time.monotonic() - self.said > LINE_SECONDS:
+            self._say()
+
+    def _say(self):
+        """Print where training stands, in one line."""
+        self.said, self.unsaid = time.monotonic(), False
+        values = "  ".join(f"{name} {value:.4g}" for name, value in self.now.items())
+        self.console.print(f"{self.headline()}  {values}", soft_wrap=True, highlight=False, markup=False)
 
     def _take(self, logs):
         chosen = self.names or list(logs or {})

@@ -328,6 +328,32 @@ def test_stopping_a_training_says_how_to_go_on(tmp_path, monkeypatch):
     assert "The same command goes on from the last whole epoch." in run("train", "segan", "--out", tmp_path, code=130)[1]
 
 
+@pytest.mark.parametrize(
+    "raised, message",
+    [
+        (lambda tf: MemoryError(), "There is not enough memory. Give a smaller --batch-size"),
+        (lambda tf: tf.errors.ResourceExhaustedError(None, None, "OOM when allocating"), "There is not enough memory"),
+        (lambda tf: tf.errors.InvalidArgumentError(None, None, "shapes differ\nsecond line"), "TensorFlow says: shapes differ"),
+        (lambda tf: RuntimeError("g_loss became NaN"), "g_loss became NaN"),
+    ],
+)
+def test_failures_of_a_training_are_a_sentence(tmp_path, monkeypatch, raised, message):
+    import tensorflow as tf
+
+    def train(*_, **__):
+        raise raised(tf)
+
+    monkeypatch.setattr(runs, "train", train)
+    error = run("train", "segan", "--out", tmp_path, code=1)[1]
+    assert error.startswith("ganse-tf: ") and message in error and "second line" not in error
+
+
+def test_a_mistake_of_ours_keeps_its_traceback(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "train", lambda *_, **__: {}["no such key"])
+    found = CliRunner().invoke(cli.app, ["train", "segan", "--out", str(tmp_path)])
+    assert isinstance(found.exception, KeyError)
+
+
 def test_demo_hands_its_options_over(tmp_path, monkeypatch):
     from ganse_tf import demo
 

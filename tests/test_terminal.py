@@ -16,7 +16,7 @@ def show(display, epochs=2, steps=3):
             for step in range(steps):
                 display.drawn = 0.0  # redraw at every step
                 display.on_train_batch_end(step, {"g_loss": 10.0 - epoch, "d_loss": 0.5})
-            display.said = 0.0  # a line after every epoch
+            display.said = -100.0  # a line after every epoch
             display.on_epoch_end(epoch, {"g_loss": 10.0 - epoch, "d_loss": 0.5, "val_stoi": 0.8})
 
 
@@ -58,6 +58,7 @@ def test_on_a_terminal_curves_are_drawn_and_taken_down():
     assert "SEGAN  0:00 of 5:00  epoch 2  step 6" in text and "g_loss" in text and "d_loss" not in text
     assert display.history["g_loss"] == [10.0, 9.0]
     assert not display.live.is_started
+    assert text.rstrip().endswith("SEGAN  0:00 of 5:00  epoch 2  step 6  g_loss 9")  # stays when the display is gone
 
 
 def test_the_clock_can_start_after_the_first_step():

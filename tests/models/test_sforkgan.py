@@ -13,8 +13,16 @@ from tests.common import CommonSuite, batch_of, copy_of, same, trainable
 LENGTHS = [2827, 1414, 707, 354, 177, 89, 45, 23, 12, 6, 3, 2]
 
 
-def small(**kwargs):
+def fresh(**kwargs):
     return SForkGAN(**{"widths": (2, 2, 4, 4, 4, 4, 8, 8, 8, 8, 8), **kwargs})
+
+
+def small(**kwargs):
+    """With statistics as `fit` would take them."""
+    model = fresh(**kwargs)
+    model.mean.assign(np.full(257, -6.0))
+    model.std.assign(np.full(257, 4.0))
+    return model
 
 
 def estimates(model, seed=0, n=3):
@@ -27,7 +35,7 @@ class TestSForkGAN(CommonSuite):
     paper_model = SForkGAN
     paper_counts = {"generator": 130_223_762, "discriminator": 24_373_076}
     small = staticmethod(small)
-    overfit_steps = 60
+    overfit_steps = 100
 
 
 def test_parts_of_the_generator_and_the_lengths():
@@ -66,6 +74,14 @@ def test_decoder_layers_are_the_exact_mirror_of_the_encoder(length):
     mirror = keras.Model(inputs, sforkgan.mirrored(inputs, 1, length, "mirror"))
     mirror.get_layer("mirror").kernel.assign(conv.kernel)
     np.testing.assert_allclose(mirror(code), tape.gradient(product, x), atol=1e-4)
+
+
+def test_no_two_layers_start_alike():
+    """An initialiser shared by layers repeats itself: equal codes would get no gradient from the margin."""
+    model = small()
+    kernels = [v.numpy() for d in (model.generator, model.discriminator) for v in d.trainable_variables if v.name == "kernel"]
+    assert len(kernels) == 11 + 2 + 2 * 11 + 13
+    assert not any(np.array_equal(a, b) for i, a in enumerate(kernels) for b in kernels[:i])
 
 
 def test_losses_in_closed_form():
@@ -190,7 +206,7 @@ def test_windows_and_back_is_the_identity_and_subtraction_needs_no_mean(merge, n
 
 @pytest.mark.parametrize("n", [1, 300, 2304, 16001])
 def test_subtraction_in_the_log_domain_is_a_gain_on_the_waveform(n):
-    model = small(output="subtraction")
+    model = fresh(output="subtraction")
     wav = (0.1 * np.random.default_rng(n).standard_normal(n)).astype(np.float32)
     for log_power_removed, gain in ((0.0, 1.0), (2 * np.log(2), 0.5), (-2 * np.log(100), sforkgan.LARGEST_GAIN)):
         model.generator = lambda inputs, training=False, v=log_power_removed: [inputs[0], tf.fill(tf.shape(inputs[0]), v)]
@@ -209,7 +225,7 @@ def test_the_perfect_noise_is_the_log_of_a_power_quotient():
 
 
 def test_fit_takes_the_statistics_of_the_noisy_training_set_once():
-    model = small(adversarial_weight=0.0)
+    model = fresh(adversarial_weight=0.0)
     model.compile()
     noisy, clean = batch_of(model, 8)
     dataset = tf.data.Dataset.from_tensor_slices((noisy, clean)).batch(4)

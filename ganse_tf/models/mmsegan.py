@@ -23,7 +23,9 @@ Differs from the paper
 - Context 7 (3 + 3), frames of 20 ms, hop 10 ms: the paper's; the scripts use 5 and 9 frames, 25 ms and 5 ms.
 - What D sees: not stated -> log spectra, standardised by one mean and one deviation of the clean training set (`adapt`,
   called by `fit`; per batch in the code). Effect: not measured.
-- Logarithms: log m = -softplus(-logit), and amplitudes are floored at 1e-8 (digital silence is -inf in the code).
+- Logarithms: log m = -softplus(-logit), and amplitudes are floored at 1e-5 (digital silence is -inf in the code), or
+  else silence rules the squared error. Measured with `tiny(mode="dnn")`, 400 steps on 40 toy pairs, PESQ-WB of 10
+  validation pairs: noisy 1.30; floor 1e-8 1.38, 1e-5 1.64, 1e-4 1.48, 1e-3 1.30.
 - Weights: Glorot uniform (the code's scales of 1e-4 and 1e-5 stop learning for long). Effect: not measured.
 - Waveform: the paper says nothing; the code filters the masked channels with the time-reversed filters. We correct its
   ripple (4.8 dB at 100 Hz, Hamming window applied twice), its advance of one sample and its gain of 6.26 dB; it hides
@@ -43,14 +45,15 @@ import tensorflow as tf
 from ganse_tf import losses, optimizers, signal
 from ganse_tf.base import EnhancementGAN
 
-CHANNELS = 64  # gammatone filters, section 4
-FRAME_LENGTH, HOP_LENGTH = 320, 160  # samples: 20 ms Hamming, 10 ms, section 4
-EMPHASIS = 0.95  # pre-emphasis, section 4
-SIDE = 3  # frames of context on each side: 7 in all, section 4
-UNITS = 512  # three hidden layers in G and in D, section 4
+CHANNELS = 64  # gammatone filters
+FRAME_LENGTH, HOP_LENGTH = 320, 160  # samples: 20 ms Hamming, 10 ms
+EMPHASIS = 0.95  # pre-emphasis
+SIDE = 3  # frames of context on each side: 7 in all
+UNITS = 512  # three hidden layers in G and in D
 L2_WEIGHT = 0.5  # of eqs. 3 and 4
-LEARNING_RATE = 1e-3  # Adam, section 4
+LEARNING_RATE = 1e-3  # Adam
 MODES = ("mmse-gan", "vgan", "dnn")
+AMPLITUDE_FLOOR = 1e-5  # -100 dBFS per channel, ours
 DEVIATION_FLOOR = 1e-5
 STATISTICS_BATCHES = 200  # at most so many batches are read for mean and variance
 
@@ -95,7 +98,7 @@ class MMSEGAN(EnhancementGAN):
         >>> history = model.fit(ganse_tf.data.examples(pairs, model, batch_size=1000), epochs=30)
 
     References:
-        Soni, Shah and Patil 2018, sections 2 to 4.
+        Soni, Shah and Patil 2018, eqs. 1 to 4, Table 1; authors' code Neil-Shah/GANs-for-Speech-Enhancement.
     """
 
     paper = "Soni, Shah, Patil 2018: Time-frequency masking-based speech enhancement using GAN"
@@ -126,7 +129,7 @@ class MMSEGAN(EnhancementGAN):
         return cls(**{"units": 128, **kwargs})
 
     def default_optimizers(self):
-        """Adam(1e-3) for both (section 4)."""
+        """Adam(1e-3) for both."""
         return tuple(optimizers.FusedAdam(LEARNING_RATE) for _ in "GD")
 
     # ---- losses ------------------------------------------------------------------------------------------------------
@@ -215,7 +218,7 @@ def bands(wav):
 
 def log_frames(channels):
     """(64, n) -> natural logarithm of the windowed RMS per frame (T, 64); T = (n - 160) // 160."""
-    return tf.math.log(signal.gammatone_envelope(channels, FRAME_LENGTH, HOP_LENGTH))
+    return tf.math.log(tf.maximum(signal.gammatone_envelope(channels, FRAME_LENGTH, HOP_LENGTH), AMPLITUDE_FLOOR))
 
 
 def contexts(log_noisy):

@@ -43,7 +43,7 @@ class TestDNNGAN(CommonSuite):
 
 @pytest.mark.parametrize("use_z, bn_position", COUNTS)
 def test_parameter_counts(use_z, bn_position):
-    g = dnn_gan.build_generator(1124 if use_z else 1024, 100 if use_z else 0, "tanh", bn_position)
+    g = dnn_gan.build_generator(1124 if use_z else 1024, 100 if use_z else 0, bn_position=bn_position)
     d = dnn_gan.build_discriminator(2248 if use_z else 2048, bn_position)
     assert (trainable(g), g.count_params(), trainable(d), d.count_params()) == COUNTS[use_z, bn_position]
 
@@ -109,7 +109,7 @@ def test_eight_frames_are_averaged_over_the_windows_that_hold_them():
     model.decode = lambda estimate, mag: spec_frames.append(estimate) or mag
     model.enhance_segment(tf.random.stateless_normal([7 * 256], seed=(1, 2)))
     assert seen == [(4, 1285)]
-    np.testing.assert_allclose(spec_frames[0][:, 0], [1, 1 / 2, 1 / 3, 1 / 4, 1 / 4, 0, 0, 0], atol=1e-6)  # 1,2,3,4,4,3,2,1
+    np.testing.assert_allclose(spec_frames[0][:, 0], [1, 1 / 2, 1 / 3, 1 / 4, 1 / 4, 0, 0, 0], atol=1e-6)
 
 
 @pytest.mark.parametrize("target, value", [("scaled_smm", -0.8), ("smm", 1.0), ("irm", 1.0)])
@@ -255,3 +255,11 @@ def test_wrong_arguments_are_refused_with_the_fix():
         DNNGAN(l1_weight=0, adversarial_weight=0)
     with pytest.raises(ValueError, match="adversarial_weight=0"):
         DNNGAN(d_steps=0)
+
+
+@pytest.mark.parametrize("bn_position", ["input", "pre_activation"])
+@pytest.mark.parametrize("target, start", [("scaled_smm", -0.9), ("smm", 0.5), ("irm", 0.5), ("stft", 0.5)])
+def test_estimates_start_at_a_mask_of_one_half(target, start, bn_position):
+    generator = small(target=target, use_z=False, bn_position=bn_position).generator
+    generator.get_layer("dense_out").kernel.assign(tf.zeros((64, 1285)))
+    np.testing.assert_allclose(generator(random_batch(3)[0], training=False), start, atol=2e-3)

@@ -100,6 +100,12 @@ def test_frames_per_utterance(n, frames):
     assert log_noisy.shape == log_clean.shape == (frames, 64)
 
 
+def test_digital_silence_has_a_floor():
+    _, log_noisy, log_clean = small().preprocess(tf.zeros(1000), tf.zeros(1000))
+    np.testing.assert_allclose(np.exp(log_noisy), 1e-5, rtol=1e-4)
+    np.testing.assert_array_equal(log_noisy, log_clean)
+
+
 def test_golden_value_through_pre_emphasis():
     sine = tf.sin(2 * np.pi * 1500 * tf.range(16000.0) / 16000)
     _, log_noisy, _ = small().preprocess(sine, sine)

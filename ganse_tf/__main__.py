@@ -120,9 +120,17 @@ def card(name: Annotated[str, typer.Argument(help="A released preset (`ganse-tf 
     if name not in presets.cards():
         raise ValueError(f"There is no preset {name!r}. Released presets: {', '.join(presets.names()) or 'none'}.")
     typer.echo(name)
-    for key, value in presets.cards()[name].items():
+    facts = dict(presets.cards()[name])
+    scores = facts.pop("scores", {})
+    for key, value in facts.items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         typer.echo(f"  {key.replace('_', ' ')}: {text}")
+    for corpus, rows in scores.items():
+        typer.echo(f"  scores, {corpus}:")
+        for label, means in rows.items():
+            known = [(scoring.LABELS[m], value) for m, value in means.items() if m in scoring.LABELS]
+            text = ", ".join(f"{title} {value:.{decimals}f}" for (title, decimals), value in known)
+            typer.echo(f"    {label}: {text}")
 
 
 @app.command("check", epilog=examples("check"))

@@ -20,7 +20,9 @@ PARAMETERS = {  # trainable weights of the generator and of all discriminators a
     "MetricGAN": (1_892_057, 345_330), "SForkGAN": (130_223_762, 24_373_076), "CPGAN": (14_514_401, 26_054_266),
     "MMSEGAN": (788_032, 559_105), "UNetGAN": (3_046_273, 659_009),
 }  # fmt: skip
-D_SCORES = {"SEGAN": "least_squares", "DNNGAN": "least_squares", "MetricGAN": "metric"}  # for viz.curves; else "logits"
+D_SCORES = {  # what D's raw scores mean, for viz.curves; "logits" for all others
+    "SEGAN": "least_squares", "DNNGAN": "least_squares", "SForkGAN": "least_squares", "MetricGAN": "metric",
+}  # fmt: skip
 FACTS = ("paper", "url", "domain", "outputs")
 
 

@@ -40,7 +40,8 @@ def weights(tmp_path, monkeypatch):
     monkeypatch.setattr(presets, "INDEX", tmp_path / "weights" / "presets.json")
     presets.cards.cache_clear()
     model = MetricGAN.plus(lstm_units=4, dense_units=4, d_filters=(2, 2, 2, 2))
-    presets.save("metricgan", model, {"data": "none", "limits": "made for a test", "cpu_minutes": [1, 2]})
+    scores = {"3 files": {"noisy": {"pesq_wb": 1.5}, "enhanced": {"pesq_wb": 2.0, "stoi": 0.9}}}
+    presets.save("metricgan", model, {"limits": "made for a test", "cpu_minutes": [1, 2], "scores": scores})
     yield
     presets.cards.cache_clear()
 
@@ -88,6 +89,12 @@ def test_the_table_says_what_the_classes_say(name):
     assert row["generator"] and row["discriminator"], f"count {name}'s parameters and add them to catalogue.PARAMETERS"
 
 
+@pytest.mark.parametrize("name", MODEL_NAMES)
+def test_curves_are_explained_by_the_loss_a_paper_uses(name):
+    source = (catalogue.FOLDER / f"{ganse_tf._MODELS[name]}.py").read_text(encoding="utf-8")
+    assert ("losses.cross_entropy(" in source) == (name not in catalogue.D_SCORES)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODEL_NAMES)
 def test_parameter_counts_are_those_of_the_networks(name):
@@ -121,6 +128,7 @@ def test_python_m_works_and_tells_its_version():
 def test_card_prints_what_is_known(weights):
     out, _ = run("card", "metricgan")
     assert "limits: made for a test" in out and "cpu minutes: [1, 2]" in out and "sha256: " in out
+    assert out.splitlines()[-3:] == ["  scores, 3 files:", "    noisy: PESQ-WB 1.50", "    enhanced: PESQ-WB 2.00, STOI 0.900"]
     assert run("card", "nobody", code=1)[1] == "ganse-tf: There is no preset 'nobody'. Released presets: metricgan."
 
 

@@ -37,7 +37,7 @@ class Commands(typer.core.TyperGroup):
             warnings.showwarning = lambda message, *_, **__: typer.echo(f"ganse-tf: note: {message}", err=True)
             try:
                 return super().invoke(ctx)
-            except (typer.Exit, typer.Abort):
+            except (typer.Exit, typer.Abort, BrokenPipeError):
                 raise
             except KeyboardInterrupt:
                 typer.echo("ganse-tf: stopped by you.", err=True)
@@ -57,6 +57,8 @@ def _sentence(error):
         return "There is not enough memory. Give a smaller --batch-size, a --crop in seconds, or --preset tiny."
     if tf and isinstance(error, tf.errors.OpError):
         return f"TensorFlow says: {str(error).splitlines()[0]}"
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.strerror}: '{error.filename}'"
     known = (ValueError, OSError, ImportError, RuntimeError)
     return str(error) or type(error).__name__ if isinstance(error, known) else None
 
@@ -414,6 +416,7 @@ def _load_tensorflow():
 
 def main():
     """Entry point of `ganse-tf`."""
+    os.environ.setdefault("MPLBACKEND", "Agg")  # pictures go to files, never to windows
     app(prog_name="ganse-tf")
 
 

@@ -343,6 +343,7 @@ def test_stopping_a_training_says_how_to_go_on(tmp_path, monkeypatch):
         (lambda tf: tf.errors.ResourceExhaustedError(None, None, "OOM when allocating"), "There is not enough memory"),
         (lambda tf: tf.errors.InvalidArgumentError(None, None, "shapes differ\nsecond line"), "TensorFlow says: shapes differ"),
         (lambda tf: RuntimeError("g_loss became NaN"), "g_loss became NaN"),
+        (lambda tf: PermissionError(13, "Permission denied", "runs"), "ganse-tf: Permission denied: 'runs'"),
     ],
 )
 def test_failures_of_a_training_are_a_sentence(tmp_path, monkeypatch, raised, message):

@@ -77,7 +77,7 @@ def _print_version(wanted):
         raise typer.Exit
 
 
-@app.callback(epilog=examples("enhance noisy.wav clean.wav", "demo", "train segan --data toy --minutes 5"))
+@app.callback(epilog=examples("enhance noisy.wav enhanced.wav", "demo", "train segan --data toy --minutes 5"))
 def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show Python's traceback when something goes wrong.")] = False,
     version: Annotated[

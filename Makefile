@@ -28,6 +28,8 @@ demo: $(VENV)/installed ## enhance, train for a minute, print the score table, w
 
 test: $(VENV)/installed lint ## lint, unit tests, notebooks (about 20 minutes on 2 cores)
 	"$(BIN)/python" -m pytest
+	"$(BIN)/python" notebooks/build.py --check
+	"$(BIN)/python" -m pytest --nbmake --nbmake-timeout=900 notebooks
 
 lint: $(VENV)/installed ## ruff
 	"$(BIN)/ruff" check .

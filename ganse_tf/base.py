@@ -153,14 +153,17 @@ class EnhancementGAN(keras.Model):
             x: a ``tf.data.Dataset`` from ``ganse_tf.data.examples``.
             callbacks: Keras callbacks. Those that change the learning rate reach G's optimiser only.
             backup_dir: folder for a backup after every epoch. Run the same lines again after a crash and training goes
-                on from the last whole epoch, bit for bit; the folder is removed when training ends.
+                on from the last whole epoch; the folder is removed when training ends.
             **kwargs: as in Keras (``epochs``, ``steps_per_epoch``, ``validation_data``, ``verbose``).
         """
         if not self.compiled:
             raise ValueError(f"{type(self).__name__} is not compiled: call model.compile() once before model.fit(...).")
         callbacks = [NaNGuard(), *(callbacks or [])]
         if backup_dir is not None:
-            callbacks.append(keras.callbacks.BackupAndRestore(str(backup_dir), save_freq="epoch", double_checkpoint=True))
+            backup = keras.callbacks.BackupAndRestore(str(backup_dir), save_freq="epoch", double_checkpoint=True)
+            callbacks.append(backup)
+            backup.set_model(self)
+            backup.on_train_begin()  # Keras restores after it has opened the data, whose order depends on the restored step
         kwargs.setdefault("shuffle", False)  # the dataset shuffles; Keras would warn
         return super().fit(x, *args, callbacks=callbacks, **kwargs)
 

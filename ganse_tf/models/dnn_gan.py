@@ -29,8 +29,8 @@ Differs from the paper (what its text leaves open -> our choice; effects not mea
   the mean to that slow bias; the weights find it first and drive loud windows to +1, where tanh in float32 has no
   gradient. Measured with `tiny()`, L1 alone, 50 toy pairs, 16 epochs: 9.5 % of the windows stuck there and a mean error
   of 0.24; from -1.47 none and 0.05.
-- PReLU: one slope per unit, from 0.25. LeakyReLU of D: 0.3 as in SEGAN, its model. beta_2 0.999. Glorot weights. Number
-  of epochs: yours.
+- PReLU: one slope per unit, from 0.25. LeakyReLU of D: 0.3 as in SEGAN, the paper's model for D. beta_2 0.999. Glorot
+  weights. Number of epochs: yours.
 - z at test time: one seeded draw per window. Phase: noisy; only magnitudes are estimated.
 - STFT frames are centred, the signal mirrored at its ends; the outer frames are averaged over the 1, 2, 3, 4 masks they
   have. Recordings shorter than five frames are padded with zeros.

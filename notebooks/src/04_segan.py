@@ -36,7 +36,7 @@ if importlib.util.find_spec("ganse_tf") is None:
 import ganse_tf
 ganse_tf.check_setup()
 
-# %%
+# %% nbmake={"mock": {"minutes": 0.1}}
 #@title Settings
 preset = "tiny"  #@param ["tiny", "paper"]
 minutes = 1.5  #@param {type:"number"}

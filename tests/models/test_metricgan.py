@@ -38,8 +38,6 @@ def test_shortest_spectrogram_of_the_paper_discriminator():
     model = MetricGAN()
     assert model.min_frames == 29
     assert model.discriminator(tf.zeros((1, 29, BINS, 2))).shape == (1, 1)
-    with pytest.raises(Exception, match="empty output|[Nn]egative"):
-        model.discriminator(tf.zeros((1, 28, BINS, 2)))
     assert MetricGAN.tiny().min_frames == 61  # strides 2, 2, 2, 1: 5 -> 13 -> 29 -> 61
     short, long = tf.zeros(28 * 256 - 1), tf.zeros(28 * 256)
     assert model.preprocess(short, short)[0].shape[0] == 0

@@ -70,7 +70,7 @@ def run_training(script, folder, pause=0.0, kill_in_epoch=None):
 
 
 ROUNDS = pytest.mark.xfail(
-    strict=False, reason="restored bit for bit at the start of the epoch, but SEGAN's last epoch has ended with other bits in some runs"
+    strict=False, reason="the restored state is bit-equal, but SEGAN's last epoch has ended with other bits in some runs"
 )
 
 

@@ -34,7 +34,7 @@ Differs from the paper (what its text leaves open -> our choice; effects not mea
 - z at test time: one seeded draw per window. Phase: noisy; only magnitudes are estimated.
 - STFT frames are centred, the signal mirrored at its ends; the outer frames are averaged over the 1, 2, 3, 4 masks they
   have. Recordings shorter than five frames are padded with zeros.
-- 0.81, the value at which the paper sees G's adversarial loss settle, is eq. 5 only for D = -0.27; but it is 0.9^2, what
+- 0.81, the value at which the paper sees G's adversarial loss settle, is eq. 5 only for D = -0.27; but is 0.9^2, what
   a loss without the 1/2 and with label 0.9 gives when D says 0 -> label 1 and 1/2 as printed; see `g_label=0.9`.
 - Networks without z have 1024 units, with z 1124: the paper's rows compare width and noise at once; see `units`.
 """

@@ -79,7 +79,8 @@ def main():
                 row[target, loss] = scores(test, model.enhance)
     parts = [
         f"{args.steps} updates on {UPDATE} windows, {len(pairs)} training pairs at -5 and 0 dB, 256 hidden units, "
-        f"no z, no D; {what}. Means over -5, 0 and 5 dB; every cell is L1 / L2."
+        f"no z, no D; {what}. Means over -5, 0 and 5 dB; every cell is L1 / L2. Failures are scores that do not exist "
+        "because an output is silent (a ReLU mask can be 0 everywhere); the means leave them out."
     ]
     for heard, row, test in zip(("heard in training", "not heard in training"), rows, tests):
         parts += [f"Noise {heard}, {len(test)} pairs:", table(row)]

@@ -34,7 +34,7 @@ from ganse_tf.version import __version__
 SNRS_DB = (0, 5, 10)  # of the test pairs
 SHOWN_KINDS = ("pink", "babble", "engine")  # noises of the examples to listen to
 SHORT_SCORES = {"pesq_wb": "PESQ {:.2f}", "stoi": "STOI {:.2f}", "si_sdr": "SI-SDR {:.1f} dB"}  # beside a player
-TRAIN_PAIRS, BATCH_SIZE, STEPS_PER_EPOCH = 160, 8, 10
+TRAIN_PAIRS, BATCH_SIZE, STEPS_PER_EPOCH = 160, 4, 10
 LEARNING_RATE = 1e-3  # the paper's 2e-4 is for days of training, not for a minute
 FLOOR_DB = -80.0  # darkest colour of the spectrograms
 N_FFT, HOP = 512, 128  # of the spectrograms

@@ -196,7 +196,7 @@ class SForkGAN(EnhancementGAN):
 
     @classmethod
     def tiny(cls, **kwargs):
-        """The same networks with an eighth of the deep channels (G 2.3 M): minutes on two CPU cores."""
+        """The same networks with an eighth of the deep channels (G 2.7 M): minutes on two CPU cores."""
         return cls(**{"widths": (8, 8, 8, 16, 16, 16, 32, 32, 64, 64, 128), **kwargs})
 
     def default_optimizers(self):

@@ -50,7 +50,7 @@ def row(name, pairs, enhance):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--pairs", type=int, default=24, help="test pairs")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -66,7 +66,7 @@ def main():
         minutes += common.train(model, batches(model, args.seed), args.steps, *rates)
         rows.append(row(name, pairs, model.enhance))
     text = (
-        f"{args.steps} steps of {BATCH} segments (0.512 s), Adam({LEARNING_RATE:g}), trained at {SNRS_DB} dB, "
+        f"{args.steps} steps of {BATCH} segments (0.256 s), Adam({LEARNING_RATE:g}), trained at {SNRS_DB} dB, "
         f"{', '.join(KINDS)}. Test speakers, same noises and SNRs, {len(pairs)} pairs:"
     )
     title = "CPGAN.tiny() on the toy corpus (a reconstruction)"

@@ -13,8 +13,12 @@ from tests.common import CommonSuite, batch_of, copy_of, same, trainable
 LENGTHS = [2827, 1414, 707, 354, 177, 89, 45, 23, 12, 6, 3, 2]
 
 
+WIDTHS = (2, 4, 4, 4, 4)  # five layers instead of eleven
+CODE = (89, 4)
+
+
 def fresh(**kwargs):
-    return SForkGAN(**{"widths": (2, 2, 4, 4, 4, 4, 8, 8, 8, 8, 8), **kwargs})
+    return SForkGAN(**{"widths": WIDTHS, **kwargs})
 
 
 def small(**kwargs):
@@ -80,7 +84,7 @@ def test_no_two_layers_start_alike():
     """An initialiser shared by layers repeats itself: equal codes would get no gradient from the margin."""
     model = small()
     kernels = [v.numpy() for d in (model.generator, model.discriminator) for v in d.trainable_variables if v.name == "kernel"]
-    assert len(kernels) == 11 + 2 + 2 * 11 + 13
+    assert len(kernels) == len(WIDTHS) + 2 + 2 * len(WIDTHS) + len(WIDTHS) + 2
     assert not any(np.array_equal(a, b) for i, a in enumerate(kernels) for b in kernels[:i])
 
 
@@ -133,10 +137,10 @@ def gradients(model, term):
 def test_what_each_term_teaches():
     model = small()
     reduction = gradients(model, "g_reduction")
-    assert all(reduction[f"speech_dec{i}"] is None for i in range(11)) and reduction["speech_fc"] is None
-    assert all(np.any(reduction[name]) for name in ("enc0", "enc10", "noise_fc", "noise_dec0", "noise_dec10"))
+    assert all(reduction[f"speech_dec{i}"] is None for i in range(5)) and reduction["speech_fc"] is None
+    assert all(np.any(reduction[name]) for name in ("enc0", "enc4", "noise_fc", "noise_dec0", "noise_dec4"))
     l1 = gradients(model, "g_l1")
-    assert all(l1[f"noise_dec{i}"] is None for i in range(11)) and l1["noise_fc"] is None
+    assert all(l1[f"noise_dec{i}"] is None for i in range(5)) and l1["noise_fc"] is None
     margin = gradients(model, "g_margin")
     assert all(np.any(margin[name]) for name in ("enc0", "speech_fc", "noise_fc"))
     assert margin["speech_dec0"] is None and margin["noise_dec0"] is None
@@ -175,7 +179,7 @@ def test_two_draws_of_z_one_for_each_decoder():
     model = small()
     noisy, _, (speech, noise, *_) = estimates(model)
     _, z, other = model.with_z(noisy)
-    assert z.shape == (3, 2, 8) and not np.array_equal(z, other)
+    assert z.shape == (3, *CODE) and not np.array_equal(z, other)
     silent = [model.generator([noisy, 0 * z, 0 * z])[i].numpy() for i in range(2)]
     np.testing.assert_array_equal(silent[0], model.generator([noisy, 0 * z, 0 * z])[0])
     mixed_speech, mixed_noise, c_s, c_v = model.generator([noisy, z, 0 * z])

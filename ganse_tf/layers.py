@@ -285,7 +285,7 @@ class FastBLSTM(keras.layers.Bidirectional):
 
 # ---- large 2-D kernels by FFT ----------------------------------------------------------------------------------------
 
-TILE = 32  # side of the squares that are transformed at once; 24 to 48 are about equally quick (benchmarks/layers.py)
+TILE = 32  # side of the squares that are transformed at once; 24 to 48 are about equally quick
 
 
 def _cut(x, size, hop):

@@ -62,13 +62,16 @@ def alt_text(fig):
     text = getattr(fig, "ganse_alt_text", "")
     if not text:
         raise ValueError("this figure was not made by ganse_tf.viz, so there is no description to give; "
-                         "write one sentence that says what it shows.")  # fmt: skip
+                         "write one sentence that says what it shows: viz.show(fig, \"...\").")  # fmt: skip
     return text
 
 
-def show(fig):
-    """Show a figure in a notebook with its alt text attached, print the text, and close the figure (no second copy)."""
-    text = alt_text(fig)
+def show(fig, text=None):
+    """Show a figure in a notebook with its alt text attached, print the text, and close the figure (no second copy).
+
+    `text` describes a figure that was not made by this module.
+    """
+    text = text or alt_text(fig)
     try:
         from IPython.display import display
     except ImportError:

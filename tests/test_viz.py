@@ -174,6 +174,8 @@ def test_show_attaches_the_alt_text(monkeypatch, capsys):
     assert shown == [{"image/png": {"alt": viz.alt_text(fig)}}]
     assert capsys.readouterr().out == f"Figure: {viz.alt_text(fig)}\n"
     assert not plt.fignum_exists(fig.number)
+    viz.show(plt.figure(), "An empty figure.")
+    assert shown[1:] == [{"image/png": {"alt": "An empty figure."}}]
     monkeypatch.setitem(sys.modules, "IPython.display", None)
     viz.show(viz.triptych(tone(500), tone(600), None, RATE))
     assert "Not in a notebook: use viz.save" in capsys.readouterr().out

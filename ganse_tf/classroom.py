@@ -400,6 +400,115 @@ def _test_pesq_to_unit(pesq_to_unit):
     })  # fmt: skip
 
 
+# ---- nb06: the postfilter --------------------------------------------------------------------------------------------
+
+
+def _test_join_weights(join_weights):
+    both = join_weights(4)
+    if not isinstance(both, (tuple, list)) or len(both) != 2:
+        raise Wrong("join_weights(4) should return two arrays: (falling, rising).")
+    falling, rising = (array(f"{what}, join_weights(4)[{i}],", both[i], (4,)) for i, what in enumerate(("falling", "rising")))
+    total = falling + rising
+    if np.ptp(total) > TOLERANCE:
+        raise Wrong(f"falling + rising is {total.round(4).tolist()}; expected 1 in every bin. Hint: use the periodic Hamming "
+                    "window of 8 samples, cos(2 pi n / 8); np.hamming divides by 7.")  # fmt: skip
+    number("falling + rising", total[0], 1.0, {1.08: "the halves add up to 1.08; divide both by that"})
+    near("rising, join_weights(4)[1],", rising, (0.54 - 0.46 * np.cos(np.pi * np.arange(4) / 4)) / 1.08,
+         "rising is the first half of the window, falling the second")  # fmt: skip
+
+
+def _test_variance_ratio(variance_ratio):
+    natural = np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]], np.float32)
+    made = natural * [0.5, 2.0] + 7
+    got = array("variance_ratio of 3 frames and 2 bins", variance_ratio(natural, made), (2,))
+    hints = {4.0: "natural speech stands below the line", 0.5: "variance, not standard deviation"}
+    hint = next((h for wrong, h in hints.items() if math.isclose(got[0], wrong, rel_tol=TOLERANCE)), "")
+    near("variance_ratio where `made` has half and twice the deviation", got, [0.25, 4.0],
+         hint or "variance over the frames (axis 0), bin by bin")  # fmt: skip
+
+
+# ---- nb08: DNN-GAN ---------------------------------------------------------------------------------------------------
+
+
+def _test_scaled_smm(scaled_smm):
+    clean, noisy = np.array([1.0, 2.0, 30.0, 0.0], np.float32), np.array([2.0, 1.0, 1.0, 4.0], np.float32)
+    got = array("scaled_smm([1, 2, 30, 0], [2, 1, 1, 4])", scaled_smm(clean, noisy), (4,))
+    hint = "0 becomes -1 and 10 becomes 1: mask / 5 - 1" if got[3] >= 0 else "clip the mask at 10 before you scale it"
+    near("scaled_smm([1, 2, 30, 0], [2, 1, 1, 4])", got, [-0.9, -0.6, 1.0, -1.0], hint)
+
+
+def _test_average_windows(average_windows):
+    ones = array("average_windows of 4 windows of ones", average_windows(np.ones((4, 5, 2), np.float32)), (8, 2))
+    hint = "an inner frame lies in 5 windows, those at the ends in 1, 2, 3, 4: divide by their number"
+    near("average_windows of 4 windows of ones", ones, np.ones((8, 2)), hint)
+    windows = _rng(4).standard_normal((6, 5, 3)).astype(np.float32)
+    want = [np.mean([windows[i, t - i] for i in range(6) if 0 <= t - i < 5], axis=0) for t in range(10)]
+    near("average_windows of 6 windows of random numbers", average_windows(windows), want,
+         "window i holds the frames i to i + 4")  # fmt: skip
+
+
+# ---- nb13: MMSE-GAN --------------------------------------------------------------------------------------------------
+
+
+def _test_mask_loss(mask_loss):
+    half = math.log(0.5)
+    what = "mask_loss where the mask 0.5 is just right"
+    number(what, mask_loss(_tensor([[0.0, 0.0]]), _tensor([[0.0, 1.0]]), _tensor([[half, 1.0 + half]])), 0.0)
+    what, logit = "mask_loss where one of two masks is 1/e instead of 1", -math.log(math.e - 1)
+    number(what, mask_loss(_tensor([[logit, 50.0]]), _tensor([[0.0, 0.0]]), _tensor([[0.0, 0.0]])), 0.25, {
+        0.5: "the factor 1/2 is missing, or the sum stands in place of the mean",
+        1.0: "that is the sum of squares; take half of their mean",
+    })  # fmt: skip
+    what = "mask_loss where the sigmoid is 0 in float32 (logit -200)"
+    number(what, array(what, mask_loss(_tensor([[-200.0]]), _tensor([[0.0]]), _tensor([[0.0]])), ()), 20000.0)
+
+
+def _test_erb_centres(erb_centres):
+    got = np.asarray(erb_centres(50.0, 1500.0, 8000.0, 2.05), np.float64)
+    if got.shape != (64,):
+        raise Wrong(f"erb_centres(50, 1500, 8000, 2.05) has shape {got.shape}; expected (64,). Count 34 steps of 1 / 2.05 ERB "
+                    "below 1500 Hz (math.floor) and 29 above.")  # fmt: skip
+    for i, want in ((0, 59.77119), (34, 1500.0), (63, 7730.2238)):
+        number(f"centre {i} in Hz", got[i], want)
+
+
+# ---- nb14: UNetGAN ---------------------------------------------------------------------------------------------------
+
+
+def _test_saturating(saturating):
+    number("saturating([[0]])", saturating(_tensor([[0.0]])), -math.log(2), {
+        math.log(2): "G minimises log(1 - D) itself, a negative number; do not change its sign",
+        0.0: "apply the sigmoid first: D gives logits, not probabilities",
+    })  # fmt: skip
+    right, other = -math.log1p(math.exp(2.0)), -math.log1p(math.exp(-2.0))
+    number("saturating([[2]])", saturating(_tensor([[2.0]])), right, {other: "that is log D; eq. 2 has log(1 - D)"})
+    number("saturating([[0], [2]])", saturating(_tensor([[0.0], [2.0]])), (right - math.log(2)) / 2)
+    what = "saturating([[200]]), where 1 - sigmoid is 0 in float32,"
+    number(what, array(what, saturating(_tensor([[200.0]])), ()), -200.0)
+    slope = gradient("saturating", saturating, [[0.0], [-10.0]])
+    near("the gradient of saturating at logits 0 and -10", slope, [[-0.25], [-0.5 / (1 + math.exp(10.0))]])
+
+
+def _test_upsample(upsample):
+    got = array("upsample([0, 4, 8, 4])", upsample(np.array([0.0, 4.0, 8.0, 4.0], np.float32)), (8,))
+    hint = "half-pixel centres: 3/4 of the nearer sample and 1/4 of the other neighbour; the ends repeat"
+    if np.allclose(got, [0, 0, 4, 4, 8, 8, 4, 4]):
+        hint = "that is the nearest neighbour (UpSampling1D); interpolate"
+    near("upsample([0, 4, 8, 4])", got, [0, 1, 3, 5, 7, 7, 5, 4], hint)
+
+
+def _test_receptive_field(receptive_field):
+    number("receptive_field(1, 3, (), 3)", receptive_field(1, 3, (), 3), 3)
+    number("receptive_field(2, 3, (), 3)", receptive_field(2, 3, (), 3), 7, {
+        5: "level 2 works at half the rate: one of its steps counts 2 samples",
+    })  # fmt: skip
+    number("receptive_field(8, 15, (1, 2, 4), 3)", receptive_field(8, 15, (1, 2, 4), 3), 7155, {
+        127: "every level works at half the rate of the one before: its steps count 1, 2, 4 ... samples",
+        5107: "use the dilations: a kernel of 3 with dilation d reaches 2 d steps",
+        3571 + 14 * 128: "the middle works at the rate after all 8 decimations: 256 samples per step",
+    })  # fmt: skip
+
+
 EXERCISES = {
     "a1.l1": Exercise(_test_l1, "l1(target, estimate) -> mean absolute error over all values, one number"),
     "a1.l2": Exercise(_test_l2, "l2(target, estimate) -> mean squared error over all values, one number"),
@@ -425,4 +534,32 @@ EXERCISES = {
         _test_gradient_reversal, "gradient_reversal(x, scale) -> x; its gradient is multiplied by -scale"
     ),
     "a4.pesq_to_unit": Exercise(_test_pesq_to_unit, "pesq_to_unit(score) -> (score + 0.5) / 5, clipped to [0, 1]"),
+    "nb06.join_weights": Exercise(
+        _test_join_weights,
+        "join_weights(n) -> (falling, rising), arrays (n,): the halves of a periodic Hamming window, scaled so that they "
+        "add up to 1",
+    ),
+    "nb06.variance_ratio": Exercise(
+        _test_variance_ratio, "variance_ratio(natural, made) -> variance over frames of made / natural, one number per bin"
+    ),
+    "nb08.scaled_smm": Exercise(
+        _test_scaled_smm, "scaled_smm(clean_mag, noisy_mag) -> clean / noisy, clipped at 10, mapped from [0, 10] to [-1, 1]"
+    ),
+    "nb08.average_windows": Exercise(
+        _test_average_windows,
+        "average_windows(windows) -> (n + 4, bins): mean of all estimates of a frame; windows is (n, 5, bins)",
+    ),
+    "nb13.mask_loss": Exercise(
+        _test_mask_loss,
+        "mask_loss(logits, log_noisy, log_clean) -> half the mean of (log_noisy + log sigmoid(logits) - log_clean) squared",
+    ),
+    "nb13.erb_centres": Exercise(
+        _test_erb_centres, "erb_centres(fmin, fbase, fmax, per_erb) -> centre frequencies in Hz, one exactly at fbase"
+    ),
+    "nb14.saturating": Exercise(_test_saturating, "saturating(logits) -> mean of log(1 - sigmoid(logits)), one number"),
+    "nb14.upsample": Exercise(_test_upsample, "upsample(x) -> x (n,) linearly interpolated to (2 n,), half-pixel centres"),
+    "nb14.receptive_field": Exercise(
+        _test_receptive_field,
+        "receptive_field(levels, kernel, dilations, middle_kernel) -> samples that one step after the middle sees",
+    ),
 }

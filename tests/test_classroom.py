@@ -49,7 +49,44 @@ def pesq_to_unit(score):
     return min(max((score + 0.5) / 5, 0.0), 1.0)
 
 
+def join_weights(n):
+    window = (0.54 - 0.46 * np.cos(np.pi * np.arange(2 * n) / n)) / 1.08
+    return window[n:], window[:n]
+
+
+def average_windows(windows):
+    total, count = np.zeros((len(windows) + 4, windows.shape[2])), np.zeros((len(windows) + 4, 1))
+    for i, window in enumerate(windows):
+        total[i : i + 5] += window
+        count[i : i + 5] += 1
+    return total / count
+
+
+def mask_loss(logits, log_noisy, log_clean):
+    return 0.5 * tf.reduce_mean((log_noisy - tf.nn.softplus(-logits) - log_clean) ** 2)
+
+
+def erb_centres(fmin, fbase, fmax, per_erb):
+    def erb(f):
+        return 9.265 * np.log1p(f / (24.7 * 9.265))
+
+    steps = np.arange(-np.floor((erb(fbase) - erb(fmin)) * per_erb), np.floor((erb(fmax) - erb(fbase)) * per_erb) + 1)
+    return np.expm1((erb(fbase) + steps / per_erb) / 9.265) * 24.7 * 9.265
+
+
+def upsample(x):
+    return np.interp(np.arange(2 * len(x)) / 2 - 0.25, np.arange(len(x)), x)
+
+
+def receptive_field(levels, kernel, dilations, middle_kernel):
+    return 1 + (kernel - 1) * (2**levels - 1) + (middle_kernel - 1) * sum(dilations) * 2**levels
+
+
 RIGHT = {
+    "nb06.join_weights": [join_weights], "nb06.variance_ratio": [lambda x, y: np.var(y, 0) / np.var(x, 0)],
+    "nb08.scaled_smm": [lambda s, y: np.minimum(s / (y + 1e-8), 10) / 5 - 1], "nb08.average_windows": [average_windows],
+    "nb13.mask_loss": [mask_loss], "nb13.erb_centres": [erb_centres],
+    "nb14.saturating": [losses.saturating], "nb14.upsample": [upsample], "nb14.receptive_field": [receptive_field],
     "a1.l1": [losses.l1], "a1.l2": [losses.l2], "a1.least_squares": [losses.least_squares],
     "a1.cross_entropy": [losses.cross_entropy], "a2.stft": [stft, istft], "a2.mix": [mix],
     "a2.preemphasis": [preemphasis], "a2.irm": [irm], "a3.d_step": [d_step], "a3.gradient_reversal": [gradient_reversal],
@@ -129,6 +166,28 @@ WRONG = [
     ("a3.gradient_reversal", lambda x, s: -s * x, "hands its input through unchanged"),
     ("a4.pesq_to_unit", lambda q: q / 5, "add 0.5 first"),
     ("a4.pesq_to_unit", lambda q: (q + 0.5) / 5, r"clip to \[0, 1\]"),
+    ("nb06.join_weights", lambda n: [1.08 * half for half in join_weights(n)], "add up to 1.08; divide both"),
+    ("nb06.join_weights", lambda n: join_weights(n)[::-1], "rising is the first half"),
+    ("nb06.join_weights", lambda n: (np.hamming(2 * n)[n:], np.hamming(2 * n)[:n]), "np.hamming divides by 7"),
+    ("nb06.join_weights", lambda n: join_weights(n)[0], "should return two arrays"),
+    ("nb06.variance_ratio", lambda x, y: np.var(x, 0) / np.var(y, 0), "natural speech stands below the line"),
+    ("nb06.variance_ratio", lambda x, y: np.std(y, 0) / np.std(x, 0), "variance, not standard deviation"),
+    ("nb06.variance_ratio", lambda x, y: np.var(y) / np.var(x), r"has shape \(\); expected \(2,\)"),
+    ("nb08.scaled_smm", lambda s, y: s / y / 5 - 1, "clip the mask at 10"),
+    ("nb08.scaled_smm", lambda s, y: np.minimum(s / y, 10), "0 becomes -1 and 10 becomes 1"),
+    ("nb08.average_windows", lambda w: np.pad(average_windows(w)[4:-4], [(4, 4), (0, 0)]), "divide by their number"),
+    ("nb08.average_windows", lambda w: average_windows(w[::-1]), "window i holds the frames i to i"),
+    ("nb13.mask_loss", lambda z, h, c: 2 * mask_loss(z, h, c), "factor 1/2 is missing"),
+    ("nb13.mask_loss", lambda z, h, c: 0.5 * tf.reduce_mean((h + tf.math.log(tf.sigmoid(z)) - c) ** 2), "NaN or infinity"),
+    ("nb13.erb_centres", lambda *a: np.linspace(50, 8000, 63), "Count 34 steps"),
+    ("nb13.erb_centres", lambda *a: np.linspace(50, 8000, 64), "expected 59.7"),
+    ("nb14.saturating", lambda z: -losses.saturating(z), "do not change its sign"),
+    ("nb14.saturating", lambda z: tf.reduce_mean(tf.math.log_sigmoid(z)), "eq. 2 has log"),
+    ("nb14.saturating", lambda z: tf.reduce_mean(tf.math.log(1 - tf.sigmoid(z))), "NaN or infinity"),
+    ("nb14.upsample", lambda x: np.repeat(x, 2), "nearest neighbour"),
+    ("nb14.upsample", lambda x: np.interp(np.linspace(0, 3, 8), np.arange(4), x), "half-pixel centres"),
+    ("nb14.receptive_field", lambda n, k, d, m: 1 + n * (k - 1) + sum(d) * (m - 1), "counts 2 samples"),
+    ("nb14.receptive_field", lambda n, k, d, m: receptive_field(n, k, (1,) * len(d), m), "use the dilations"),
 ]  # fmt: skip
 
 

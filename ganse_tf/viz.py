@@ -184,7 +184,7 @@ def triptych(noisy, enhanced, clean=None, sample_rate=16000, titles=("noisy", "e
     for ax, wav, mag, title in zip(axes, sounds, mags, titles):
         image = _draw_spectrogram(ax, mag, reference, len(wav), hop, sample_rate, vmin_db)
         ax.set_title(title, loc="left")
-        _describe(fig, f"{title.capitalize()}: {_sound_facts(wav, sample_rate)}.")
+        _describe(fig, f"{title[:1].upper()}{title[1:]}: {_sound_facts(wav, sample_rate)}.")
     axes[-1].set(xlabel="time (s)", xlim=(0, longest / sample_rate))
     fig.colorbar(image, ax=axes, label="dB re loudest point of all panels", aspect=40)
     fig.ganse_alt_text = f"{len(sounds)} spectrograms on one decibel scale. {fig.ganse_alt_text}"
@@ -234,7 +234,7 @@ def mask(values, sample_rate=16000, hop_length=256, ax=None, title="mask", vmax=
            ylabel="band" if mel else "frequency (kHz)")  # fmt: skip
     ax.figure.colorbar(image, ax=ax, label="gain")
     kept, removed = (100 * float(np.mean(part)) for part in (values > 0.5, values < 0.1))
-    _describe(ax.figure, f"{title.capitalize()} of {frames} frames by {bins} bins: mean gain {np.mean(values):.2f}, "
+    _describe(ax.figure, f"{title[:1].upper()}{title[1:]} of {frames} frames by {bins} bins: mean gain {np.mean(values):.2f}, "
                          f"{kept:.0f} % of the points above 0.5, {removed:.0f} % below 0.1.")  # fmt: skip
     return ax
 

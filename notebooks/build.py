@@ -5,6 +5,8 @@ made from it, executed with its outputs, for reading on the web. ``--check`` pro
 """
 
 import argparse
+import base64
+import io
 import sys
 import time
 from pathlib import Path
@@ -15,6 +17,8 @@ import nbformat
 HERE = Path(__file__).parent
 MAX_BYTES = 2_000_000
 TIMEOUT = 900  # seconds per cell
+COLOURS = 256  # of a picture; a spectrogram then takes half the bytes and looks the same
+TENSORFLOW_START = ("WARNING: All log messages before absl", "cudart_stub.cc")  # printed at every import without a GPU
 
 
 def sources(names):
@@ -43,6 +47,40 @@ def check(path):
     return None
 
 
+def smaller(png):
+    """The same picture with a palette, base64 in and out."""
+    from PIL import Image
+
+    found = io.BytesIO()
+    Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB").quantize(COLOURS).save(found, "PNG", optimize=True)
+    return min(base64.b64encode(found.getvalue()).decode(), png, key=len)
+
+
+def tidy(notebook):
+    """Smaller pictures, without times of execution and without what TensorFlow says at import."""
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                output.data["image/png"] = smaller(output.data["image/png"])
+            if output.output_type == "stream" and output.name == "stderr":
+                lines = [line for line in output.text.splitlines(True) if not any(word in line for word in TENSORFLOW_START)]
+                output.text = "".join(lines)
+        if cell.cell_type == "code":
+            cell.outputs = joined([output for output in cell.outputs if output.get("text") != ""])
+
+
+def joined(outputs):
+    """Prints that the kernel sent in several pieces as one output."""
+    kept = []
+    for output in outputs:
+        if kept and output.output_type == kept[-1].output_type == "stream" and output.name == kept[-1].name:
+            kept[-1].text += output.text
+        else:
+            kept.append(output)
+    return kept
+
+
 def execute(path):
     from nbclient import NotebookClient
 
@@ -52,8 +90,7 @@ def execute(path):
     notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
     start = time.monotonic()
     NotebookClient(notebook, timeout=TIMEOUT, resources={"metadata": {"path": str(HERE)}}).execute()
-    for cell in notebook.cells:
-        cell.metadata.pop("execution", None)
+    tidy(notebook)
     nbformat.write(notebook, HERE / f"{path.stem}.ipynb")
     print(f"{path.stem}: {(time.monotonic() - start) / 60:.1f} minutes", flush=True)
 

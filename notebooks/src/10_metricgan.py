@@ -36,11 +36,11 @@ if importlib.util.find_spec("ganse_tf") is None:
 import ganse_tf
 ganse_tf.check_setup()
 
-# %% nbmake={"mock": {"minutes": 0.1, "epochs": 2}}
+# %% nbmake={"mock": {"minutes": 0.1, "epochs": 3}}
 #@title Settings
 preset = "tiny"  #@param ["tiny", "paper", "plus"]
 metric = "stoi"  #@param ["stoi", "pesq_wb", "estoi"]
-epochs = 10  #@param {type:"slider", min:1, max:200}
+epochs = 10  #@param {type:"slider", min:3, max:200}
 minutes = 1.0  #@param {type:"number"}
 seed = 1  #@param {type:"integer"}
 

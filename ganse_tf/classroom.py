@@ -400,6 +400,77 @@ def _test_pesq_to_unit(pesq_to_unit):
     })  # fmt: skip
 
 
+# ---- nb02: metrics ---------------------------------------------------------------------------------------------------
+
+
+def _test_mean_of_valid(mean_of_valid):
+    mean, failures = _two("mean_of_valid([2, nan, 4])", mean_of_valid([2.0, math.nan, 4.0]))
+    number("the mean of [2, nan, 4]", mean, 3.0, {2.0: "a failure is not a 0: divide by the number of valid scores"})
+    number("the failures of [2, nan, 4]", failures, 1)
+    mean, failures = _two("mean_of_valid([0, 0, 1])", mean_of_valid([0.0, 0.0, 1.0]))
+    number("the mean of [0, 0, 1]", mean, 1 / 3, {1.0: "0 is a valid score; leave out only what is not a number"})
+    number("the failures of [0, 0, 1]", failures, 0)
+
+
+def _two(what, got):
+    if not isinstance(got, (tuple, list)) or len(got) != 2:
+        raise Wrong(f"{what} should return two numbers: (mean, failures).")
+    return got
+
+
+def _test_si_sdr(si_sdr):
+    clean, error = np.array([1.0, -1.0, 1.0, -1.0]), np.array([1.0, 1.0, -1.0, -1.0])
+    what = "si_sdr(s, s + 0.1 e), e at a right angle to s and as strong,"
+    number(what, si_sdr(clean, clean + 0.1 * error), 20.0, {
+        10.0: "the sums of squares are powers: 10 log10, and square the error", 40.0: "powers need 10 log10, not 20",
+        -20.0: "the fraction is upside down",
+    }, tolerance=1e-3)  # fmt: skip
+    number("si_sdr of the same at three times the level", si_sdr(clean, 3 * (clean + 0.1 * error)), 20.0, {
+        10 * math.log10(4 / np.sum((3 * (clean + 0.1 * error) - clean) ** 2)): "scale the clean signal by <y, s> / <s, s>",
+        10 * math.log10(9 * 4 / np.sum((3 * (clean + 0.1 * error) - clean) ** 2)): "the error is y - a s, not y - s",
+    }, tolerance=1e-3)  # fmt: skip
+    number("si_sdr where the estimate has a constant offset of 5", si_sdr(clean, clean + 0.1 * error + 5), 20.0,
+           {10 * math.log10(4 / (0.04 + 100)): "subtract the mean of both signals first"}, tolerance=1e-3)  # fmt: skip
+
+
+def _test_delay(delay):
+    wav = _rng(5).standard_normal(2000).astype(np.float32)
+    for samples in (0, 1, 37, -20):
+        late = np.roll(np.pad(wav, 100), samples)
+        got = float(array(f"delay of a copy that comes {samples} samples later", delay(np.pad(wav, 100), late), ()))
+        if got != samples:
+            hint = " Hint: the sign is wrong; a later copy has a positive delay." if got == -samples else ""
+            raise Wrong(f"delay of a copy that comes {samples} samples later is {got:g}.{hint}")
+    got = float(delay(np.pad(wav, 100), -0.1 * np.roll(np.pad(wav, 100), 12)))
+    if got != 12:
+        raise Wrong(f"delay of a quiet copy with its sign turned, 12 samples later, is {got:g}. Hint: take the absolute "
+                    "value of the cross-correlation before the argmax.")  # fmt: skip
+
+
+# ---- nb05: cGAN ------------------------------------------------------------------------------------------------------
+
+
+def _test_to_network(to_network):
+    got = array("to_network([0, 1, 2, 3], 2)", to_network(np.array([0.0, 1.0, 2.0, 3.0], np.float32), 2.0), (4,))
+    hint = "silence is -1 and the reference 1: 2 mag / ref - 1"
+    if math.isclose(got[3], 2.0, rel_tol=TOLERANCE):
+        hint = "clean speech may be louder than the noisy reference: clip to [-1, 1]"
+    near("to_network([0, 1, 2, 3], 2)", got, [-1.0, 0.0, 1.0, 1.0], hint)
+
+
+def _test_eer(eer):
+    cases = ([2, 3, 4], [0, 1, 2.5], 1 / 3), ([1, 2], [-1, 0], 0.0), ([2, 3, 4, 5], [0, 1, 2.5, 4.5], 0.25)
+    for targets, impostors, want in cases:
+        what = f"eer({targets}, {impostors})"
+        hints = {1 - want: "a high score should speak for the claimed speaker"} if want else {
+            1.0: "a high score should speak for the claimed speaker"}  # fmt: skip
+        number(what, eer(np.array(targets, float), np.array(impostors, float)), want, hints)
+    many = eer(np.array([1.0, 2.0]), np.array([0.0] * 98 + [3.0, 3.0]))
+    number("eer of 2 true and 100 false claims", many, 0.01, {
+        0.02: "at the best threshold 2 of 100 false claims pass and no true one is refused: the EER is the mean of both shares",
+    })  # fmt: skip
+
+
 # ---- nb06: the postfilter --------------------------------------------------------------------------------------------
 
 
@@ -534,6 +605,16 @@ EXERCISES = {
         _test_gradient_reversal, "gradient_reversal(x, scale) -> x; its gradient is multiplied by -scale"
     ),
     "a4.pesq_to_unit": Exercise(_test_pesq_to_unit, "pesq_to_unit(score) -> (score + 0.5) / 5, clipped to [0, 1]"),
+    "nb02.mean_of_valid": Exercise(
+        _test_mean_of_valid, "mean_of_valid(scores) -> (mean of the scores that are numbers, how many are NaN)"
+    ),
+    "nb02.si_sdr": Exercise(_test_si_sdr, "si_sdr(clean, enhanced) -> scale-invariant SDR in dB, means removed, one number"),
+    "nb02.delay": Exercise(_test_delay, "delay(clean, late) -> samples by which `late` comes after `clean`, whole number"),
+    "nb05.to_network": Exercise(_test_to_network, "to_network(mag, ref) -> 2 mag / ref - 1, clipped to [-1, 1]"),
+    "nb05.eer": Exercise(
+        _test_eer,
+        "eer(targets, impostors) -> mean of both error rates at the threshold where they are closest, a share (0 to 1)",
+    ),
     "nb06.join_weights": Exercise(
         _test_join_weights,
         "join_weights(n) -> (falling, rising), arrays (n,): the halves of a periodic Hamming window, scaled so that they "

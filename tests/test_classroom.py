@@ -49,6 +49,33 @@ def pesq_to_unit(score):
     return min(max((score + 0.5) / 5, 0.0), 1.0)
 
 
+def mean_of_valid(scores):
+    valid = [score for score in scores if not np.isnan(score)]
+    return np.mean(valid), len(scores) - len(valid)
+
+
+def si_sdr(clean, enhanced):
+    clean, enhanced = clean - clean.mean(), enhanced - enhanced.mean()
+    target = np.sum(enhanced * clean) / np.sum(clean**2) * clean
+    return 10 * np.log10(np.sum(target**2) / np.sum((enhanced - target) ** 2))
+
+
+def delay(clean, late):
+    return np.abs(np.correlate(late, clean, "full")).argmax() - (len(clean) - 1)
+
+
+def eer(targets, impostors):
+    thresholds = np.append(np.union1d(targets, impostors), np.inf)
+    rates = np.array([(np.mean(targets < t), np.mean(impostors >= t)) for t in thresholds])
+    return rates[np.abs(rates[:, 0] - rates[:, 1]).argmin()].mean()
+
+
+def first_false_alarms(targets, impostors):
+    thresholds = np.append(np.union1d(targets, impostors), np.inf)
+    rates = np.array([(np.mean(targets < t), np.mean(impostors >= t)) for t in thresholds])
+    return rates[np.abs(rates[:, 0] - rates[:, 1]).argmin()].max()
+
+
 def join_weights(n):
     window = (0.54 - 0.46 * np.cos(np.pi * np.arange(2 * n) / n)) / 1.08
     return window[n:], window[:n]
@@ -83,6 +110,8 @@ def receptive_field(levels, kernel, dilations, middle_kernel):
 
 
 RIGHT = {
+    "nb02.mean_of_valid": [mean_of_valid], "nb02.si_sdr": [si_sdr], "nb02.delay": [delay], "nb05.eer": [eer],
+    "nb05.to_network": [lambda mag, ref: np.clip(2 * mag / ref - 1, -1, 1)],
     "nb06.join_weights": [join_weights], "nb06.variance_ratio": [lambda x, y: np.var(y, 0) / np.var(x, 0)],
     "nb08.scaled_smm": [lambda s, y: np.minimum(s / (y + 1e-8), 10) / 5 - 1], "nb08.average_windows": [average_windows],
     "nb13.mask_loss": [mask_loss], "nb13.erb_centres": [erb_centres],
@@ -166,6 +195,18 @@ WRONG = [
     ("a3.gradient_reversal", lambda x, s: -s * x, "hands its input through unchanged"),
     ("a4.pesq_to_unit", lambda q: q / 5, "add 0.5 first"),
     ("a4.pesq_to_unit", lambda q: (q + 0.5) / 5, r"clip to \[0, 1\]"),
+    ("nb02.mean_of_valid", lambda x: (np.mean(np.nan_to_num(x)), 1), "a failure is not a 0"),
+    ("nb02.mean_of_valid", lambda x: np.nanmean(x), "should return two numbers"),
+    ("nb02.mean_of_valid", lambda x: (np.mean([v for v in x if v > 0]), sum(not v > 0 for v in x)), "0 is a valid score"),
+    ("nb02.si_sdr", lambda s, y: 10 * np.log10(np.sum(s**2) / np.sum((y - s) ** 2)), "scale the clean signal by"),
+    ("nb02.si_sdr", lambda s, y: 2 * si_sdr(s, y), "10 log10, not 20"),
+    ("nb02.si_sdr", lambda s, y: 10 * np.log10(1 / (np.sum(y * y) * np.sum(s * s) / np.sum(y * s) ** 2 - 1)), "mean of both"),
+    ("nb02.delay", lambda s, y: -delay(s, y), "a later copy has a positive delay"),
+    ("nb02.delay", lambda s, y: np.correlate(y, s, "full").argmax() - (len(s) - 1), "take the absolute value"),
+    ("nb05.to_network", lambda mag, ref: 2 * mag / ref - 1, r"clip to \[-1, 1\]"),
+    ("nb05.to_network", lambda mag, ref: np.clip(mag / ref, -1, 1), "silence is -1"),
+    ("nb05.eer", lambda t, i: eer(i, t), "should speak for the claimed speaker"),
+    ("nb05.eer", first_false_alarms, "the mean of both shares"),
     ("nb06.join_weights", lambda n: [1.08 * half for half in join_weights(n)], "add up to 1.08; divide both"),
     ("nb06.join_weights", lambda n: join_weights(n)[::-1], "rising is the first half"),
     ("nb06.join_weights", lambda n: (np.hamming(2 * n)[n:], np.hamming(2 * n)[:n]), "np.hamming divides by 7"),

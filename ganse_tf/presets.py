@@ -1,7 +1,8 @@
 """Released weights: name -> model, file, SHA-256, how trained, how scored. Everything lies inside the package.
 
 ``presets.json`` beside the weights is written by ``python -m training.release`` and holds one card per preset.
-The files hold the generator only, as float16: enough to enhance, and to go on training with a fresh D.
+The files hold the generator as float16, and the model's own statistics (mean, deviation of its features) as float32:
+enough to enhance, and to go on training with a fresh D.
 """
 
 import functools
@@ -57,15 +58,21 @@ def from_preset(name):
     module, _, class_name = card["class"].rpartition(".")
     model = getattr(importlib.import_module(module), class_name)(**card["config"])
     with np.load(path) as file:
-        model.generator.set_weights([file[f"w{i:03d}"].astype(np.float32) for i in range(len(file.files))])
+        count = sum(key.startswith("w") for key in file.files)
+        model.generator.set_weights([file[f"w{i:03d}"].astype(np.float32) for i in range(count)])
+        for key, variable in _statistics(model).items():
+            variable.assign(file[key])
     return model
 
 
 def save(name, model, card):
     """Write `model`'s generator and its card under `name` (used by the training scripts, not by users)."""
     WEIGHTS.mkdir(exist_ok=True)
+    cards.cache_clear()  # other trainings may have released something since
     path = WEIGHTS / f"{name}.npz"
-    np.savez_compressed(path, **{f"w{i:03d}": w.astype(np.float16) for i, w in enumerate(model.generator.get_weights())})
+    content = {f"w{i:03d}": w.astype(np.float16) for i, w in enumerate(model.generator.get_weights())}
+    content |= {key: np.array(variable) for key, variable in _statistics(model).items()}
+    np.savez_compressed(path, **content)
     config = {k: v for k, v in model.get_config().items() if k != "name"}
     entry = {
         "class": f"{type(model).__module__}.{type(model).__name__}", "config": config, "file": path.name,
@@ -77,7 +84,15 @@ def save(name, model, card):
 
 def note(name, **facts):
     """Add facts, such as ``scores``, to the card of a preset (used by the training scripts, not by users)."""
+    cards.cache_clear()  # other trainings may have released something since
     _write({**cards(), name: {**cards()[name], **facts}})
+
+
+def _statistics(model):
+    """Variables that belong to the model itself, to none of its networks: file key -> variable, without the step counter."""
+    inside = {id(w) for layer in model.layers for w in layer.weights}
+    own = [w for w in model.non_trainable_weights if id(w) not in inside and w is not model.step]
+    return {f"statistics_{w.name}": w for w in own}
 
 
 def _write(known):

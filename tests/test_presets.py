@@ -9,6 +9,7 @@ import ganse_tf
 from ganse_tf import presets
 from ganse_tf.models.metricgan import MetricGAN
 from ganse_tf.models.segan import SEGAN
+from ganse_tf.models.sforkgan import SForkGAN
 
 SMALL = {"segment": 64, "widths": (2, 4), "kernel": 5}
 
@@ -40,6 +41,18 @@ def test_a_saved_preset_comes_back(saved):
     wav = (0.1 * np.sin(np.arange(500) / 5)).astype(np.float32)
     np.testing.assert_allclose(again.enhance(wav), model.enhance(wav), atol=1e-3)
     np.testing.assert_array_equal(again.enhance(wav), SEGAN.from_preset("small").enhance(wav))
+
+
+def test_statistics_of_the_features_come_back(weights):
+    """S-ForkGAN normalises with a mean and a deviation that are not weights of its generator."""
+    model = SForkGAN(widths=(2,) * 11, seed=3)
+    model.mean.assign(np.linspace(-3, 1, 257))
+    model.std.assign(np.linspace(0.5, 2, 257))
+    presets.save("fork", model, {})
+    again = presets.from_preset("fork")
+    np.testing.assert_array_equal(np.array(model.mean), np.array(again.mean))
+    np.testing.assert_array_equal(np.array(model.std), np.array(again.std))
+    assert int(again.step) == 0
 
 
 def test_the_card_says_how_it_was_made(saved):

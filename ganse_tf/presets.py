@@ -58,10 +58,7 @@ def from_preset(name):
     module, _, class_name = card["class"].rpartition(".")
     model = getattr(importlib.import_module(module), class_name)(**card["config"])
     with np.load(path) as file:
-        count = sum(key.startswith("w") for key in file.files)
-        model.generator.set_weights([file[f"w{i:03d}"].astype(np.float32) for i in range(count)])
-        for key, variable in _statistics(model).items():
-            variable.assign(file[key])
+        load_arrays(model, file)
     return model
 
 
@@ -70,9 +67,7 @@ def save(name, model, card):
     WEIGHTS.mkdir(exist_ok=True)
     cards.cache_clear()  # other trainings may have released something since
     path = WEIGHTS / f"{name}.npz"
-    content = {f"w{i:03d}": w.astype(np.float16) for i, w in enumerate(model.generator.get_weights())}
-    content |= {key: np.array(variable) for key, variable in _statistics(model).items()}
-    np.savez_compressed(path, **content)
+    np.savez_compressed(path, **arrays(model, np.float16))
     config = {k: v for k, v in model.get_config().items() if k != "name"}
     entry = {
         "class": f"{type(model).__module__}.{type(model).__name__}", "config": config, "file": path.name,
@@ -80,6 +75,20 @@ def save(name, model, card):
     }  # fmt: skip
     _write({**cards(), name: entry})
     return path
+
+
+def arrays(model, dtype=np.float32):
+    """All that enhancing needs, as name -> array: the generator's weights in `dtype` and the model's own statistics."""
+    weights = {f"w{i:03d}": w.astype(dtype) for i, w in enumerate(model.generator.get_weights())}
+    return weights | {key: np.array(variable) for key, variable in _statistics(model).items()}
+
+
+def load_arrays(model, found):
+    """Give `model` back what `arrays` took from one of the same sizes; `found` is a dict or an open .npz file."""
+    count = sum(key.startswith("w") for key in found)
+    model.generator.set_weights([found[f"w{i:03d}"].astype(np.float32) for i in range(count)])
+    for key, variable in _statistics(model).items():
+        variable.assign(found[key])
 
 
 def note(name, **facts):

@@ -54,3 +54,12 @@ def validation_pairs(folder, n=24, seconds=4.0, seed=7):
         noisy, clean = data.mix(clean[: int(seconds * rate)], audio.read(kind)[0], snr, name=name, seed=seed)
         pairs.append(data.Pair(name, noisy, clean, rate, noise=kind, snr_db=snr, split="valid"))
     return pairs
+
+
+def noisy_scores(pairs):
+    """Mean PESQ-WB, STOI and SI-SDR of the noisy input itself."""
+    from ganse_tf import metrics
+
+    loaded = [(p.name, *p.load()) for p in pairs]
+    scored = ((name, clean, noisy, rate) for name, noisy, clean, rate in loaded)
+    return metrics.score_pairs(scored, ("pesq_wb", "stoi", "si_sdr"), progress=False).means()

@@ -19,7 +19,7 @@ _MODELS = {
 }  # fmt: skip
 _MODULES = (
     "audio", "base", "callbacks", "classroom", "data", "downstream", "layers", "losses", "metrics", "models", "noises",
-    "optimizers", "presets", "signal", "viz",
+    "optimizers", "oversmooth", "presets", "signal", "viz",
 )  # fmt: skip
 _FUNCTIONS = {"from_preset": "presets", "check_setup": "setup_check"}
 

@@ -20,7 +20,7 @@ class NaNGuard(keras.callbacks.Callback):
                 f"{', '.join(bad)} became NaN or infinite at step {batch + 1} of this epoch, so training stopped; the "
                 "last backup is from the epoch before. What usually helps: a learning rate 10 times smaller "
                 "(model.compile(g_optimizer=..., d_optimizer=...)), clipnorm=5 on both optimisers, and a look at the "
-                "data (ganse_tf.audio.validate finds NaN and silence)."
+                "data (ganse_tf.audio.validate finds NaN and infinity)."
             )
 
 

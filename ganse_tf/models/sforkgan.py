@@ -169,7 +169,6 @@ class SForkGAN(EnhancementGAN):
     paper = "Lin et al. 2019: Speech enhancement using forked GANs with spectral subtraction"
     url = "https://www.isca-archive.org/interspeech_2019/lin19d_interspeech.html"
     domain = "log-power spectrum"
-    outputs = "features"
     logs = (*EnhancementGAN.logs, "g_adv", "g_l1", "g_reduction", "g_margin", "distance")
     window = 10 * SAMPLE_RATE  # one network pass per frame: 30 s at once would need gigabytes at the paper's size
 

@@ -38,7 +38,7 @@ def weights():
             if label not in noisy:
                 noisy[label] = scores["noisy"]
                 lines.append(f"| (noisy input) | | | {label} | {_numbers(scores['noisy'])} |")
-            minutes = " + ".join(str(m) for m in card["cpu_minutes"])
+            minutes = " + ".join(str(stage["cpu_minutes"]) for stage in card["stages"])
             lines.append(f"| `{name}` | {card['parameters']:,} | {minutes} | {label} | {_numbers(scores['enhanced'])} |")
     return lines if presets.names() else ["None in this version."]
 

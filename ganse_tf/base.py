@@ -197,26 +197,30 @@ class EnhancementGAN(keras.Model):
             >>> enhanced = model.enhance(noisy, sample_rate=44100)
         """
         wav = audio.validate(noisy, sample_rate, name="noisy")
-        channels = wav[:, None] if wav.ndim == 1 else wav
-        out = np.empty_like(channels)
-        for c in range(channels.shape[1]):
-            mono = audio.resample(channels[:, c], sample_rate, self.sample_rate)
-            if mono.size == 0:  # a sample or two at a high rate: shorter than one sample at 16 kHz
-                mono = channels[:1, c]
+        other_rate = sample_rate != self.sample_rate
+        enhanced = []
+        for mono in [wav] if wav.ndim == 1 else wav.T:
+            if other_rate:
+                mono = audio.resample(mono, sample_rate, self.sample_rate)
+                if mono.size == 0:  # a sample or two at a high rate: shorter than one sample at 16 kHz
+                    mono = wav.reshape(-1)[:1]
             mono = self.enhance_wave(np.ascontiguousarray(mono, np.float32))
-            mono = audio.resample(mono, self.sample_rate, sample_rate)[: len(out)]
-            out[:, c] = np.pad(mono, (0, len(out) - len(mono)))
-        return out.reshape(wav.shape)
+            if other_rate:
+                mono = audio.resample(mono, self.sample_rate, sample_rate)[: len(wav)]
+                mono = np.pad(mono, (0, len(wav) - len(mono)))
+            enhanced.append(mono)
+        return enhanced[0] if wav.ndim == 1 else np.stack(enhanced, axis=1)
 
     def enhance_wave(self, wav):
-        """Enhance float32 (n,) at ``sample_rate`` window by window, cross-fading the seams."""
-        if "enhance" not in self._trackers.graphs:  # one trace for all lengths
-            signature = [tf.TensorSpec([None], tf.float32)]
-            self._trackers.graphs["enhance"] = tf.function(self.enhance_segment, input_signature=signature)
-        enhance = self._trackers.graphs["enhance"]
+        """Enhance float32 (n,) at ``sample_rate`` window by window, cross-fading the seams; (n, 2) if a model hears stereo."""
+        key = ("enhance", *wav.shape[1:])
+        if key not in self._trackers.graphs:  # one trace for all lengths
+            signature = [tf.TensorSpec([None, *wav.shape[1:]], tf.float32)]
+            self._trackers.graphs[key] = tf.function(self.enhance_segment, input_signature=signature)
+        enhance = self._trackers.graphs[key]
         size, overlap = self.window, self.overlap
         out = np.zeros_like(wav)
-        fade = np.linspace(0.0, 1.0, overlap, dtype=np.float32)
+        fade = np.linspace(0.0, 1.0, overlap, dtype=np.float32).reshape(-1, *[1] * (wav.ndim - 1))
         for start in range(0, max(len(wav) - overlap, 1), size - overlap):
             piece = np.array(enhance(wav[start : start + size]))
             if start:

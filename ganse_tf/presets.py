@@ -19,7 +19,7 @@ INDEX = WEIGHTS / "presets.json"
 
 @functools.cache
 def cards():
-    """All cards: name -> dict with class, config, file, sha256, data, licences, cpu_minutes, command, scores, limits."""
+    """All cards: name -> dict with class, config, file, sha256, data, stages (epochs, minutes), command, scores, limits."""
     return json.loads(INDEX.read_text(encoding="utf-8")) if INDEX.exists() else {}
 
 

@@ -1,7 +1,8 @@
 """Notebooks from their sources: `python notebooks/build.py [NAME ...]` executes them, `--check` only compares.
 
 The source of truth is ``notebooks/src/*.py`` (jupytext, percent format): readable in a diff. The ``.ipynb`` next to this file is
-made from it, executed with its outputs, for reading on the web. ``--check`` proves that both hold the same cells.
+made from it, executed with its outputs, for reading on the web. ``--check`` proves that both hold the same cells and that
+README.md, the table of notebooks with the minutes each took, is what this script writes.
 """
 
 import argparse
@@ -15,6 +16,17 @@ import jupytext
 import nbformat
 
 HERE = Path(__file__).parent
+README = HERE / "README.md"
+COLAB = "https://colab.research.google.com/github/ganse-tf/ganse_tf/blob/main/notebooks"
+INTRODUCTION = """# The course
+
+Each notebook runs from top to bottom without network. `tiny` is for two CPU cores; `paper`, and a real corpus from
+`python -m data_prep`, are one form field away. Exercises check themselves: `ganse_tf.classroom.check(...)`.
+Minutes were measured by `python notebooks/build.py`, on two CPU cores that had other work to do as well.
+This file is written by that command, too.
+
+| notebook | minutes (2 CPU cores) | minutes (Colab T4) | |
+|---|---:|---:|---|"""
 MAX_BYTES = 2_000_000
 TIMEOUT = 900  # seconds per cell
 COLOURS = 256  # of a picture; a spectrogram then takes half the bytes and looks the same
@@ -90,20 +102,39 @@ def execute(path):
     notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
     start = time.monotonic()
     NotebookClient(notebook, timeout=TIMEOUT, resources={"metadata": {"path": str(HERE)}}).execute()
+    minutes = round((time.monotonic() - start) / 60, 1)
+    notebook.metadata["ganse_tf"] = {"minutes": minutes}
     tidy(notebook)
     nbformat.write(notebook, HERE / f"{path.stem}.ipynb")
-    print(f"{path.stem}: {(time.monotonic() - start) / 60:.1f} minutes", flush=True)
+    print(f"{path.stem}: {minutes} minutes", flush=True)
+
+
+def readme():
+    """Text of README.md: one line per built notebook."""
+    lines = []
+    for path in sorted(HERE.glob("*.ipynb")):
+        notebook = nbformat.read(path, as_version=4)
+        title = next(line for line in notebook.cells[0].source.splitlines() if line.startswith("# ")).removeprefix("# ")
+        minutes = notebook.metadata.get("ganse_tf", {}).get("minutes", "not measured")
+        lines.append(f"| [{title}]({path.name}) | {minutes} | not measured | [open {path.stem} in Colab]({COLAB}/{path.name}) |")
+    return "\n".join([INTRODUCTION, *lines]) + "\n"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help="stems, e.g. 04_segan; all if left out")
     parser.add_argument("--check", action="store_true", help="compare, do not execute")
+    parser.add_argument("--readme", action="store_true", help="write README.md, do not execute")
     args = parser.parse_args()
-    if not args.check:
+    if args.readme:
+        README.write_text(readme(), encoding="utf-8")
+    elif not args.check:
         for path in sources(args.names):
             execute(path)
+        README.write_text(readme(), encoding="utf-8")
     problems = [problem for path in sources(args.names) if (problem := check(path))]
+    if not args.names and README.read_text(encoding="utf-8") != readme():
+        problems.append("README.md is not what the notebooks say: run python notebooks/build.py --readme")
     print("\n".join(problems) or f"{len(sources(args.names))} notebooks agree with their sources")
     sys.exit(bool(problems))
 

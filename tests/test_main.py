@@ -41,7 +41,7 @@ def weights(tmp_path, monkeypatch):
     presets.cards.cache_clear()
     model = MetricGAN.plus(lstm_units=4, dense_units=4, d_filters=(2, 2, 2, 2))
     scores = {"3 files": {"noisy": {"pesq_wb": 1.5}, "enhanced": {"pesq_wb": 2.0, "stoi": 0.9}}}
-    presets.save("metricgan", model, {"limits": "made for a test", "cpu_minutes": [1, 2], "scores": scores})
+    presets.save("metricgan", model, {"limits": "made for a test", "stages": [{"cpu_minutes": 1}], "scores": scores})
     yield
     presets.cards.cache_clear()
 

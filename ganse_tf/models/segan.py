@@ -140,7 +140,7 @@ class SEGAN(EnhancementGAN):
             raise ValueError(f"segment is {segment}; it must be a multiple of {stride}^{len(widths)}: try {SEGMENT}.")
         if reference not in ("current", "fixed"):
             raise ValueError(f'reference is {reference!r}; use "current" (authors\' code) or "fixed" (Salimans et al.).')
-        self.segment, self.hop, self.window, self.overlap = segment, segment // 2, 30 * segment, 0
+        self.segment, self.hop, self.window, self.overlap = segment, segment // 2, 20 * segment, 0
         self.l1_weight, self.half, self.use_z = l1_weight, 0.5 if half_factors else 1.0, use_z
         sizes = dict(segment=segment, widths=tuple(widths), kernel=kernel, stride=stride, use_bias=use_bias)
         self.generator = build_generator(use_z=use_z, **sizes)
@@ -227,9 +227,14 @@ class SEGAN(EnhancementGAN):
 
     def enhance_wave(self, wav):
         """Section 4.2 at test time: emphasis over the whole utterance, segments without overlap, de-emphasis over all."""
-        emphasised = scipy.signal.lfilter([1.0, -EMPHASIS], [1.0], from_float(wav)).astype(np.float32)
-        enhanced = super().enhance_wave(emphasised)
-        return to_float(scipy.signal.lfilter([1.0], [1.0, -EMPHASIS], enhanced)).astype(np.float32)
+        out, before, after = np.empty_like(wav), np.zeros(1), np.zeros(1)  # the filters' memories pass from window to window
+        for start in range(0, len(wav), self.window):
+            piece = from_float(wav[start : start + self.window])
+            piece, before = scipy.signal.lfilter([1.0, -EMPHASIS], [1.0], piece, zi=before)
+            piece = super().enhance_wave(piece.astype(np.float32))
+            piece, after = scipy.signal.lfilter([1.0], [1.0, -EMPHASIS], piece, zi=after)
+            out[start : start + self.window] = to_float(piece)
+        return out
 
     def enhance_segment(self, noisy):
         """Pre-emphasised (n,) -> enhanced, still pre-emphasised (n,): zero-padded last segment, fresh z for each."""

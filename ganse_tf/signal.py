@@ -522,7 +522,8 @@ def log_mel(wav, sample_rate=16000, n_fft=1024, hop_length=160, win_length=512, 
         spec = stft(wav, n_fft, hop_length, win_length, window)
     else:
         frames = frame(wav, win_length, hop_length, pad_end=False)
-        spec = tf.signal.rfft(frames * window_samples(window, win_length).astype(np.float32), [n_fft])
+        frames *= window_samples(window, win_length).astype(np.float32)
+        spec = tf.signal.rfft(_pad(frames, 0, n_fft - win_length))  # padded here: rfft cannot pad 0 frames
     mag = magnitude(spec)
     mel = tf.tensordot(mag if power == 1 else mag**power, mel_matrix(n_mels, n_fft, sample_rate, fmin, fmax), 1)
     return tf.math.log(tf.maximum(mel, floor))

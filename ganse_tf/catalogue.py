@@ -16,7 +16,7 @@ from ganse_tf import presets
 FOLDER = Path(__file__).parent / "models"
 PARAMETERS = {  # trainable weights of the generator and of all discriminators at the paper's sizes
     "SEGAN": (73_100_049, 24_373_081), "CGAN": (85_013_185, 4_831_041), "GANPostfilter": (6_632_552, 17_538_308),
-    "FSEGAN": (41_816_064, 2_761_472), "DNNGAN": (5_542_605, 15_907_493),
+    "FSEGAN": (41_816_064, 2_761_472), "DNNGAN": (5_542_605, 15_907_493), "AFM": (3_073_821, 278_529),
     "MetricGAN": (1_892_057, 345_330), "SForkGAN": (130_223_762, 24_373_076), "CPGAN": (14_514_401, 26_054_266),
     "MMSEGAN": (788_032, 559_105), "UNetGAN": (3_046_273, 659_009),
 }  # fmt: skip

@@ -2,13 +2,14 @@
 
 =========================  =======================================================================================
 Convolutions               ``FastConv1D``, ``FastConv1DTranspose``: the stock layers, quicker on a CPU for short inputs
-Recurrent                  ``FastBLSTM``: the stock bidirectional LSTM, quicker on a CPU
+Recurrent                  ``FastLSTM``, ``FastBLSTM``: the stock (bidirectional) LSTM, quicker on a CPU;
+                           ``ProjectedLSTMCell``: an LSTM whose projected output feeds back (AFM)
 Normalisation in D         ``SpectralNormConv1D/Conv2D/Dense`` with ``power_iteration`` (large kernels by FFT on a CPU);
                            ``VirtualBatchNorm`` with ``set_reference``
-Small ones                 ``GradientScale`` (gradient reversal), ``LearnableSigmoid`` (MetricGAN+)
+Small ones                 ``GradientScale`` (gradient reversal), ``Standardise``, ``LearnableSigmoid`` (MetricGAN+)
 =========================  =======================================================================================
 
-The three Fast layers hold the same weights as the stock ones in the same order (``get_weights``/``set_weights`` can be
+The Fast layers hold the same weights as the stock ones in the same order (``get_weights``/``set_weights`` can be
 exchanged) and give the same numbers. Layers with a quick path have an attribute ``fast``, ``True`` at first: set it to
 ``False`` to run TensorFlow's own kernels instead, as ``EnhancementGAN.compile(jit_compile=True)`` does. It describes
 the machine, not the model, so it is not saved. On a GPU the quick paths are never taken (cuDNN is quicker still).
@@ -138,7 +139,7 @@ class FastConv1DTranspose(keras.layers.Conv1DTranspose):
         return _add_bias_and_activate(self, tf.matmul(tf.constant(landing, copies.dtype), copies))
 
 
-# ---- bidirectional LSTM ----------------------------------------------------------------------------------------------
+# ---- LSTM ------------------------------------------------------------------------------------------------------------
 
 
 def _lstm_forward(x, kernel, recurrent_kernel, bias):
@@ -153,19 +154,22 @@ def _lstm_forward(x, kernel, recurrent_kernel, bias):
 
 
 @tf.custom_gradient
-def _two_lstms(x_1, x_2, kernel_1, kernel_2, recurrent_1, recurrent_2, bias_1, bias_2):
-    """Two independent LSTMs, (time, batch, features) -> (time, batch, units) each, trained in one backward loop.
+def _lstms(*arrays):
+    """One LSTM, or several independent ones, (time, batch, features) -> (time, batch, units), in one backward loop.
+
+    Arrays: all inputs, then all kernels, all recurrent kernels, all biases; returns a tuple.
 
     The block kernel's own gradient updates the weight gradients at every time step. Here the loop carries only what
     must be sequential, dLoss/dh and dLoss/dc; it stores the gradient of the gates, and all weight gradients follow
     after it as three large matrix products.
     """
-    xs, kernels, recurrents, biases = (x_1, x_2), (kernel_1, kernel_2), (recurrent_1, recurrent_2), (bias_1, bias_2)
+    n_lstms = len(arrays) // 4
+    xs, kernels, recurrents, biases = (arrays[k * n_lstms : (k + 1) * n_lstms] for k in range(4))
     outs = [_lstm_forward(*args) for args in zip(xs, kernels, recurrents, biases)]
 
     def gradient(*d_outputs):
         units = recurrents[0].shape[0]
-        # i, f, o: gates; g: candidate; c: cell state; tanh_c = tanh(c); all (time, direction, batch, units)
+        # i, f, o: gates; g: candidate; c: cell state; tanh_c = tanh(c); all (time, LSTM, batch, units)
         names = ("i", "f", "o", "ci", "co", "cs", "h")
         i, f, o, g, tanh_c, c, h = (tf.stack([getattr(y, name) for y in outs], 1) for name in names)
         c_before, h_before = (tf.pad(s[:-1], [[1, 0], [0, 0], [0, 0], [0, 0]]) for s in (c, h))
@@ -173,7 +177,7 @@ def _two_lstms(x_1, x_2, kernel_1, kernel_2, recurrent_1, recurrent_2, bias_1, b
         to_i, to_f, to_g, to_o = g * i * (1 - i), c_before * f * (1 - f), i * (1 - g * g), tanh_c * o * (1 - o)
         h_to_c = o * (1 - tanh_c * tanh_c)
         steps = tf.concat([to_i, to_f, to_g, to_o, h_to_c, f, tf.stack(d_outputs, 1)], -1)  # (..., 7 * units)
-        back_to_h = tf.transpose(tf.stack(recurrents), [0, 2, 1])  # (direction, 4 * units, units)
+        back_to_h = tf.transpose(tf.stack(recurrents), [0, 2, 1])  # (LSTM, 4 * units, units)
         n_steps = tf.shape(steps)[0]
         stored = tf.TensorArray(steps.dtype, n_steps).unstack(steps)
 
@@ -190,7 +194,7 @@ def _two_lstms(x_1, x_2, kernel_1, kernel_2, recurrent_1, recurrent_2, bias_1, b
         d_gates = d_gates.stack()
 
         d_x, d_kernel, d_recurrent, d_bias = [], [], [], []
-        for k in range(2):
+        for k in range(n_lstms):
             d = tf.reshape(d_gates[:, k], [-1, 4 * units])  # (time * batch, 4 * units)
             d_x.append(tf.reshape(tf.matmul(d, kernels[k], transpose_b=True), tf.shape(xs[k])))
             d_kernel.append(tf.matmul(tf.reshape(xs[k], [-1, kernels[k].shape[0]]), d, transpose_a=True))
@@ -198,7 +202,106 @@ def _two_lstms(x_1, x_2, kernel_1, kernel_2, recurrent_1, recurrent_2, bias_1, b
             d_bias.append(tf.reduce_sum(d, 0))
         return (*d_x, *d_kernel, *d_recurrent, *d_bias)
 
-    return (outs[0].h, outs[1].h), gradient
+    return tuple(out.h for out in outs), gradient
+
+
+def _is_plain_lstm(lstm):
+    """True for the LSTMs whose arithmetic is written out above."""
+    return (
+        lstm.activation is keras.activations.tanh
+        and lstm.recurrent_activation is keras.activations.sigmoid
+        and lstm.use_bias
+        and not (lstm.dropout or lstm.recurrent_dropout or lstm.stateful or lstm.unroll or lstm.return_state)
+        and lstm.activity_regularizer is None
+    )
+
+
+@keras.saving.register_keras_serializable(package="ganse_tf")
+class FastLSTM(keras.layers.LSTM):
+    """``keras.layers.LSTM(units, return_sequences=True)``, quicker on a CPU; see ``FastBLSTM`` for how and its limits.
+
+    Args:
+        *args, **kwargs: those of ``keras.layers.LSTM``. The quick path is taken with ``return_sequences=True``, no mask and
+            no initial state; dropout, other activations, ``go_backwards`` and the like run on the stock path. Padding at
+            the end of a sequence needs no mask: no earlier output depends on it.
+
+    Returns:
+        (batch, time, units).
+
+    Example:
+        >>> FastLSTM(5, return_sequences=True)(tf.zeros([1, 7, 3])).shape
+        TensorShape([1, 7, 5])
+    """
+
+    fast = True
+
+    def call(self, sequences, initial_state=None, mask=None, training=False):
+        plain = self.return_sequences and not self.go_backwards and _is_plain_lstm(self)
+        if not (self.fast and plain and initial_state is None and mask is None and _no_gpu()):
+            return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
+        x = tf.transpose(tf.cast(sequences, tf.float32), [1, 0, 2])  # the block kernel wants time first
+        weights = (self.cell.kernel, self.cell.recurrent_kernel, self.cell.bias)
+        (y,) = _lstms(x, *(tf.cast(tf.convert_to_tensor(w), tf.float32) for w in weights))
+        y = tf.transpose(y, [1, 0, 2])
+        y.set_shape([sequences.shape[0], sequences.shape[1], self.units])
+        return tf.cast(y, self.compute_dtype)
+
+
+@keras.saving.register_keras_serializable(package="ganse_tf")
+class ProjectedLSTMCell(keras.layers.Layer):
+    """LSTM cell whose output is projected to fewer dimensions, and whose *projected* output feeds back (LSTMP).
+
+        i, f, g, o = split(W x_t + R h_{t-1} + b),   c_t = sigmoid(f) c_{t-1} + sigmoid(i) tanh(g),
+        h_t = P (sigmoid(o) tanh(c_t))
+
+    A plain LSTM followed by a dense layer feeds back all `units`; here the recurrent matrix R has only `projection`
+    columns, which saves most of its weights.
+
+    Args:
+        units: width of the cell state c.
+        projection: width of the output h.
+
+    Weights: kernel (features, 4 units), recurrent_kernel (projection, 4 units), bias (4 units,), with 1 for the forget
+    gate at first, projection_kernel (units, projection).
+
+    Example:
+        >>> keras.layers.RNN(ProjectedLSTMCell(8, 3), return_sequences=True)(tf.zeros([1, 7, 5])).shape
+        TensorShape([1, 7, 3])
+
+    References:
+        Sak, Senior and Beaufays 2014, "Long short-term memory recurrent neural network architectures for large scale
+        acoustic modeling", section 2 (with peepholes, which are left out here).
+    """
+
+    def __init__(self, units, projection, **kwargs):
+        super().__init__(**kwargs)
+        self.units, self.projection = int(units), int(projection)
+        self.state_size, self.output_size = [self.projection, self.units], self.projection
+
+    def build(self, input_shape):
+        def forget_gate_open(shape, dtype=None):
+            return tf.repeat(tf.constant([0.0, 1.0, 0.0, 0.0], dtype or "float32"), self.units)
+
+        gates = 4 * self.units
+        self.kernel = self.add_weight(name="kernel", shape=(input_shape[-1], gates), initializer="glorot_uniform")
+        self.recurrent_kernel = self.add_weight(
+            name="recurrent_kernel", shape=(self.projection, gates), initializer="orthogonal"
+        )
+        self.bias = self.add_weight(name="bias", shape=(gates,), initializer=forget_gate_open)
+        self.projection_kernel = self.add_weight(
+            name="projection_kernel", shape=(self.units, self.projection), initializer="glorot_uniform"
+        )
+
+    def call(self, inputs, states, training=False):
+        h, c = states
+        z = keras.ops.matmul(inputs, self.kernel) + keras.ops.matmul(h, self.recurrent_kernel) + self.bias
+        i, f, g, o = keras.ops.split(z, 4, axis=-1)
+        c = keras.ops.sigmoid(f) * c + keras.ops.sigmoid(i) * keras.ops.tanh(g)
+        h = keras.ops.matmul(keras.ops.sigmoid(o) * keras.ops.tanh(c), self.projection_kernel)
+        return h, [h, c]
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units, "projection": self.projection}
 
 
 @keras.saving.register_keras_serializable(package="ganse_tf")
@@ -206,7 +309,7 @@ class FastBLSTM(keras.layers.Bidirectional):
     """``keras.layers.Bidirectional(keras.layers.LSTM(units, return_sequences=True))``, quicker on a CPU.
 
     Without cuDNN, Keras runs an LSTM as a loop of about ten small ops per time step. TensorFlow has a kernel that does
-    the whole layer in one op; its built-in gradient is slow, so this layer brings its own (see ``_two_lstms``).
+    the whole layer in one op; its built-in gradient is slow, so this layer brings its own (see ``_lstms``).
 
     Args:
         units: width of each direction; the output has ``2 * units`` features (MetricGAN: 200).
@@ -239,18 +342,8 @@ class FastBLSTM(keras.layers.Bidirectional):
         lstm = keras.layers.LSTM(units, return_sequences=True, name="lstm", **shared, **lstm_options)
         super().__init__(lstm, merge_mode="concat", name=name, **shared)
 
-    def _has_quick_path(self):
-        lstm = self.forward_layer
-        return (
-            lstm.activation is keras.activations.tanh
-            and lstm.recurrent_activation is keras.activations.sigmoid
-            and lstm.use_bias
-            and not (lstm.dropout or lstm.recurrent_dropout or lstm.stateful or lstm.unroll or lstm.return_state)
-            and lstm.activity_regularizer is None
-        )
-
     def call(self, sequences, initial_state=None, mask=None, training=None):
-        if not (self.fast and initial_state is None and self._has_quick_path() and _no_gpu()):
+        if not (self.fast and initial_state is None and _is_plain_lstm(self.forward_layer) and _no_gpu()):
             return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
         x = tf.transpose(tf.cast(sequences, tf.float32), [1, 0, 2])  # the block kernel wants time first
         if mask is None:
@@ -266,7 +359,7 @@ class FastBLSTM(keras.layers.Bidirectional):
         cells = self.forward_layer.cell, self.backward_layer.cell
         weights = [getattr(cell, name) for name in ("kernel", "recurrent_kernel", "bias") for cell in cells]
         weights = [tf.cast(tf.convert_to_tensor(w), tf.float32) for w in weights]
-        forward, backward = _two_lstms(x, flip(x), *weights)
+        forward, backward = _lstms(x, flip(x), *weights)
         y = tf.transpose(tf.concat([forward, flip(backward)], -1), [1, 0, 2])
         if mask is not None:
             y = y * tf.cast(mask, y.dtype)[:, :, None]
@@ -675,6 +768,47 @@ class GradientScale(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "scale": float(keras.ops.convert_to_numpy(self.scale))}
+
+
+@keras.saving.register_keras_serializable(package="ganse_tf")
+class Standardise(keras.layers.Layer):
+    """Standardises features per dimension, (x - mean) / std, or undoes it, x std + mean, with stored statistics.
+
+    Mean and deviation are weights of the network that uses them, so they travel with it through ``save_weights``,
+    ``get_weights``/``set_weights`` and released presets. (``keras.layers.Normalization`` copies its weights to constants
+    when it adapts or loads, and ``set_weights`` does not renew them.) Always float32.
+
+    Args:
+        inverse: True undoes the standardisation.
+
+    Weights: mean (features,), 0 at first; std (features,), 1 at first; neither is trainable.
+
+    Example:
+        >>> layer = Standardise()
+        >>> _ = layer(tf.zeros([1, 1]))
+        >>> layer.set_weights([np.array([3.0]), np.array([2.0])])
+        >>> float(layer(tf.constant([[7.0]]))[0, 0])
+        2.0
+    """
+
+    def __init__(self, inverse=False, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.inverse = bool(inverse)
+
+    def build(self, input_shape):
+        def statistic(name, initializer):
+            return self.add_weight(name=name, shape=(input_shape[-1],), initializer=initializer, trainable=False)
+
+        self.mean, self.std = statistic("mean", "zeros"), statistic("std", "ones")
+
+    def call(self, x):
+        return x * self.std + self.mean if self.inverse else (x - self.mean) / self.std
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "inverse": self.inverse}
 
 
 @keras.saving.register_keras_serializable(package="ganse_tf")

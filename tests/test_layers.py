@@ -274,6 +274,79 @@ def test_blstm_saves_and_loads(tmp_path):
     assert layer.forward_layer.cell.kernel_initializer.stddev == 0.1
 
 
+def stock_lstm(units, **options):
+    return keras.layers.LSTM(units, return_sequences=True, **options)
+
+
+def fast_lstm(units, **options):
+    return layers.FastLSTM(units, return_sequences=True, **options)
+
+
+@pytest.mark.parametrize("steps, features, units", [(1, 3, 4), (9, 5, 4), (30, 2, 16)])
+def test_lstm_equals_stock(steps, features, units):
+    assert_same(fast_lstm(units), stock_lstm(units), normal(3, steps, features))
+
+
+def test_lstm_quick_path_is_really_used_and_can_be_switched_off():
+    layer, x = fast_lstm(4), tf.random.normal([2, 5, 3])
+    y = layer(x)
+    assert "BlockLSTMV2" in operations(layer, x)
+    layer.fast = False
+    assert "BlockLSTMV2" not in operations(layer, x)
+    np.testing.assert_allclose(layer(x), y, atol=OUTPUT_TOLERANCE)
+
+
+@pytest.mark.parametrize("options", [dict(activation="relu"), dict(use_bias=False), dict(go_backwards=True)])
+def test_lstm_options_without_a_quick_path(options):
+    x = normal(2, 5, 3)
+    assert_same(fast_lstm(4, **options), stock_lstm(4, **options), x)
+    assert "BlockLSTMV2" not in operations(fast_lstm(4, **options), tf.constant(x))
+
+
+def test_lstm_last_output_and_masks_run_on_the_stock_path():
+    x = normal(2, 5, 3)
+    assert_same(layers.FastLSTM(4), keras.layers.LSTM(4), x)
+    assert_same(fast_lstm(4), stock_lstm(4), x, mask=tf.sequence_mask([5, 2], 5))
+
+
+def test_lstm_padding_at_the_end_changes_nothing_before_it():
+    layer, x = fast_lstm(4), normal(1, 6, 3)
+    padded = np.concatenate([x, 100 * np.ones([1, 5, 3], "float32")], 1)
+    np.testing.assert_allclose(layer(padded)[:, :6], layer(x), atol=1e-6)
+
+
+def test_lstm_saves_and_loads(tmp_path):
+    inputs = keras.Input([None, 3])
+    model = keras.Model(inputs, fast_lstm(4, name="lstm")(inputs))
+    again = reloaded(model, tmp_path)
+    x = tf.random.normal([2, 5, 3])
+    np.testing.assert_array_equal(again(x), model(x))
+    assert type(again.get_layer("lstm")) is layers.FastLSTM
+
+
+def test_projected_cell_with_an_identity_projection_is_an_lstm(tmp_path):
+    inputs = keras.Input([None, 3])
+    rnn = keras.layers.RNN(layers.ProjectedLSTMCell(4, 4), return_sequences=True, name="rnn")
+    model, stock, x = keras.Model(inputs, rnn(inputs)), stock_lstm(4), normal(2, 7, 3)
+    stock(x)
+    kernel, recurrent_kernel, bias, _ = rnn.get_weights()
+    np.testing.assert_array_equal(bias, stock.get_weights()[2])  # both open the forget gate
+    rnn.set_weights([kernel, recurrent_kernel, bias, np.eye(4)])
+    stock.set_weights([kernel, recurrent_kernel, bias])
+    np.testing.assert_allclose(model(x), stock(x), atol=OUTPUT_TOLERANCE)
+    np.testing.assert_array_equal(reloaded(model, tmp_path)(x), model(x))
+
+
+def test_projected_cell_feeds_its_projection_back():
+    rnn = keras.layers.RNN(layers.ProjectedLSTMCell(8, 3), return_sequences=True)
+    y = rnn(normal(2, 5, 6))
+    assert y.shape == (2, 5, 3)
+    assert [tuple(w.shape) for w in rnn.weights] == [(6, 32), (3, 32), (32,), (8, 3)]
+    before = rnn(normal(2, 5, 6)).numpy()
+    rnn.cell.projection_kernel.assign(0 * rnn.cell.projection_kernel)
+    np.testing.assert_array_equal(rnn(normal(2, 5, 6)), 0 * before)
+
+
 # ---- spectral normalisation ------------------------------------------------------------------------------------------
 
 SPECTRAL = {
@@ -685,3 +758,16 @@ def test_all_layers_on_two_devices():
     """Logical devices must be declared before TensorFlow starts, hence a process of its own."""
     done = subprocess.run([sys.executable, "-c", TWO_DEVICES], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip().endswith("equal"), done.stderr[-2000:]
+
+
+def test_standardise_and_its_inverse(tmp_path):
+    inputs = keras.Input([None, 2])
+    forward, back = layers.Standardise(name="forward"), layers.Standardise(inverse=True, name="back")
+    model = keras.Model(inputs, back(forward(inputs)))
+    x = 5 * normal(2, 4, 2)
+    np.testing.assert_array_equal(model(x), x)  # mean 0 and deviation 1 at first
+    model.set_weights([np.array(w) for w in 2 * ([1.0, -2.0], [2.0, 4.0])])  # seen at once, also by the traced model
+    np.testing.assert_allclose(forward(x), (x - [1, -2]) / [2, 4], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(model(x), x, atol=1e-5)
+    assert model.trainable_variables == []
+    np.testing.assert_array_equal(reloaded(model, tmp_path)(x), model(x))

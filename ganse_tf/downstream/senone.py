@@ -22,6 +22,7 @@ import tensorflow as tf
 
 from ganse_tf import metrics, signal
 from ganse_tf.downstream.asr import DIGITS, pad
+from ganse_tf.layers import FastLSTM
 
 N_STATES = 3  # per word
 SILENCE = 0
@@ -129,7 +130,7 @@ def senones_of(word):
 
 def projected_lstm(units, projection, **lstm_options):
     """LSTM followed by a linear layer to fewer dimensions: "LSTM with projection" read the simple way."""
-    lstm = keras.layers.LSTM(units, return_sequences=True, **lstm_options)
+    lstm = FastLSTM(units, return_sequences=True, **lstm_options)
     return keras.Sequential([lstm, keras.layers.Dense(projection)])
 
 

@@ -580,6 +580,64 @@ def _test_receptive_field(receptive_field):
     })  # fmt: skip
 
 
+# ---- nb11: S-ForkGAN -------------------------------------------------------------------------------------------------
+
+
+def _test_log_gain(log_gain):
+    v = np.array([0.0, math.log(4.0), -math.log(4.0)], np.float32)
+    got = array("log_gain([0, ln 4, -ln 4])", log_gain(v), (3,))
+    hints = {0.25: "v is a logarithm of power; a gain multiplies magnitudes: halve the exponent",
+             2.0: "the noise is subtracted: the exponent is negative", 4.0: "subtract v, and halve the exponent"}  # fmt: skip
+    hint = next((h for wrong, h in hints.items() if math.isclose(got[1], wrong, rel_tol=TOLERANCE)), "")
+    near("log_gain([0, ln 4, -ln 4])", got, [1.0, 0.5, 2.0], hint)
+
+
+def _test_margin_loss(margin_loss):
+    number("margin_loss([0.25, 0.75], 1)", margin_loss(_tensor([0.25, 0.75]), 1.0), 0.5, {
+        1.0: "that is the sum; take the mean over the batch", -0.5: "margin minus distance, not the reverse",
+    })  # fmt: skip
+    number("margin_loss([0, 3], 1)", margin_loss(_tensor([0.0, 3.0]), 1.0), 0.5, {
+        0.0: "take the maximum with 0 for every utterance before the mean",
+        -0.5: "codes that are far enough apart cost nothing: max(0, ...)", 1.5: "max(0, ...), not the absolute value",
+    })  # fmt: skip
+    slope = gradient("margin_loss", lambda d: margin_loss(d, 1.0), [0.2, 2.0])
+    near("the gradient of margin_loss at the distances 0.2 and 2", slope, [-0.5, 0.0])
+
+
+# ---- nb12: CP-GAN ----------------------------------------------------------------------------------------------------
+
+
+def _test_worst_segment(worst_segment):
+    logits = [[2.0, -1.0, 0.5], [3.0, 4.0, 5.0]]
+    got = array("worst_segment of 2 utterances with 3 segments", worst_segment(_tensor(logits)))
+    if got.shape != (2,):
+        raise Wrong(f"worst_segment of logits (2, 3) has shape {got.shape}; expected (2,): the minimum is over the segments of "
+                    "one utterance (axis 1), the batch stays.")  # fmt: skip
+    softplus = [math.log1p(math.exp(v)) for v in (1.0, -2.0, -3.0)]
+    hints = {softplus[1]: "that is the best segment; take the smallest logit",
+             -1.0: "the minimum of the logits is not a loss yet: -log sigmoid(minimum)"}  # fmt: skip
+    hint = next((h for wrong, h in hints.items() if math.isclose(got[0], wrong, rel_tol=TOLERANCE)), "")
+    near(f"worst_segment({logits})", got, [softplus[0], softplus[2]], hint)
+    slope = gradient("worst_segment", lambda x: worst_segment(x), logits)
+    if np.count_nonzero(slope) != 2:
+        raise Wrong(f"{np.count_nonzero(slope)} of 6 segments get a gradient; expected one of each utterance, its worst.")
+    loud = array("worst_segment([[-200, 0]]), where the sigmoid is 0 in float32,", worst_segment(_tensor([[-200.0, 0.0]])))
+    near("worst_segment([[-200, 0]])", loud, [200.0], "tf.nn.softplus(-logit) is -log sigmoid(logit) without overflow")
+
+
+# ---- nb15: comparing systems -----------------------------------------------------------------------------------------
+
+
+def _test_paired(paired):
+    before, after = np.array([1.0, 2.0, 3.0, 4.0]), np.array([2.0, 2.5, 2.0, 4.5])
+    mean, better = _two("paired([1, 2, 3, 4], [2, 2.5, 2, 4.5])", paired(before, after))
+    number("the mean difference", mean, 0.25, {-0.25: "after minus before", 1.0: "that is the sum"})
+    number("the share of files that got better", better, 0.75, {0.25: "that is the share that got worse", 3.0: "divide by 4"})
+    mean, better = _two("paired([1, nan], [2, 5])", paired(np.array([1.0, math.nan]), np.array([2.0, 5.0])))
+    number("the mean difference of [1, nan] and [2, 5]", mean, 1.0)
+    number("the share that got better of [1, nan] and [2, 5]", better, 1.0, {0.5: "leave out files without both scores"})
+
+
 EXERCISES = {
     "a1.l1": Exercise(_test_l1, "l1(target, estimate) -> mean absolute error over all values, one number"),
     "a1.l2": Exercise(_test_l2, "l2(target, estimate) -> mean squared error over all values, one number"),
@@ -642,5 +700,15 @@ EXERCISES = {
     "nb14.receptive_field": Exercise(
         _test_receptive_field,
         "receptive_field(levels, kernel, dilations, middle_kernel) -> samples that one step after the middle sees",
+    ),
+    "nb11.log_gain": Exercise(_test_log_gain, "log_gain(v) -> gain of the magnitude that subtracts v from the log power"),
+    "nb11.margin_loss": Exercise(
+        _test_margin_loss, "margin_loss(distances, margin) -> mean of max(0, margin - distance), one number"
+    ),
+    "nb12.worst_segment": Exercise(
+        _test_worst_segment, "worst_segment(logits) -> (utterances,) from (utterances, segments): -log of the smallest sigmoid"
+    ),
+    "nb15.paired": Exercise(
+        _test_paired, "paired(before, after) -> (mean of after - before, share of files with after > before), NaN left out"
     ),
 }

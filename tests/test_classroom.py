@@ -20,6 +20,19 @@ def irm(clean, noise):
     return np.sqrt(clean**2 / (clean**2 + noise**2 + 1e-12))
 
 
+def margin_loss(distances, margin):
+    return tf.reduce_mean(tf.maximum(0.0, margin - distances))
+
+
+def worst_segment(logits):
+    return tf.nn.softplus(-tf.reduce_min(logits, axis=1))
+
+
+def paired(before, after):
+    change = (after - before)[np.isfinite(after - before)]
+    return change.mean(), np.mean(change > 0)
+
+
 def d_step(generator, discriminator, optimizer, noisy, clean):
     with tf.GradientTape() as tape:
         d_real, d_fake = discriminator([clean, noisy]), discriminator([generator(noisy), noisy])
@@ -114,6 +127,8 @@ RIGHT = {
     "nb05.to_network": [lambda mag, ref: np.clip(2 * mag / ref - 1, -1, 1)],
     "nb06.join_weights": [join_weights], "nb06.variance_ratio": [lambda x, y: np.var(y, 0) / np.var(x, 0)],
     "nb08.scaled_smm": [lambda s, y: np.minimum(s / (y + 1e-8), 10) / 5 - 1], "nb08.average_windows": [average_windows],
+    "nb11.log_gain": [lambda v: np.exp(-v / 2)], "nb11.margin_loss": [margin_loss],
+    "nb12.worst_segment": [worst_segment], "nb15.paired": [paired],
     "nb13.mask_loss": [mask_loss], "nb13.erb_centres": [erb_centres],
     "nb14.saturating": [losses.saturating], "nb14.upsample": [upsample], "nb14.receptive_field": [receptive_field],
     "a1.l1": [losses.l1], "a1.l2": [losses.l2], "a1.least_squares": [losses.least_squares],
@@ -167,6 +182,15 @@ def naive_cross_entropy(logits, label):
 
 
 WRONG = [
+    ("nb11.log_gain", lambda v: np.exp(-v), "halve the exponent"),
+    ("nb11.log_gain", lambda v: np.exp(v / 2), "the exponent is negative"),
+    ("nb11.margin_loss", lambda d, m: tf.maximum(0.0, m - tf.reduce_mean(d)), "before the mean"),
+    ("nb11.margin_loss", lambda d, m: tf.reduce_mean(m - d), "codes that are far enough apart cost nothing"),
+    ("nb12.worst_segment", lambda x: tf.nn.softplus(-tf.reduce_min(x)), r"has shape \(\); expected \(2,\)"),
+    ("nb12.worst_segment", lambda x: tf.nn.softplus(-tf.reduce_max(x, 1)), "that is the best segment"),
+    ("nb12.worst_segment", lambda x: -tf.math.log(tf.reduce_min(tf.sigmoid(x), 1)), "NaN or infinity"),
+    ("nb15.paired", lambda a, b: (np.nanmean(b - a), np.mean(b > a)), "leave out files without both scores"),
+    ("nb15.paired", lambda a, b: (np.nanmean(a - b), np.mean(b > a)), "after minus before"),
     ("a1.l1", lambda t, e: tf.reduce_sum(tf.abs(t - e)), "expected 1.66667.*that is the sum"),
     ("a1.l1", lambda t, e: tf.reduce_mean(t - e), "the signs cancelled"),
     ("a1.l1", lambda t, e: tf.abs(t - e), r"has shape \(3,\); expected \(\)"),

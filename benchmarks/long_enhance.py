@@ -21,7 +21,7 @@ import numpy as np
 
 OUTPUT = Path(__file__).with_suffix(".md")
 LIMIT_MB = 1500
-MODELS = ("MetricGAN", "SEGAN", "UNetGAN", "MMSEGAN", "DNNGAN", "CPGAN")
+MODELS = ("MetricGAN", "SEGAN", "UNetGAN", "DNNGAN")
 
 
 def peak_mb():

@@ -50,20 +50,20 @@ RECIPES = {
         batch=(512, 512), pairs=(1500, 1500), rate=(1e-3, 2e-4), epochs=(12, 4), memory=True,
     ),
     "unetgan": dict(
-        build=ganse_tf.UNetGAN.tiny, batch=(8, 8), pairs=(800, 400), seconds=1.024, rate=(2e-3, 3e-4), epochs=(16, 6),
+        build=ganse_tf.UNetGAN.tiny, batch=(8, 8), pairs=(500, 250), seconds=1.024, rate=(2e-3, 3e-4), epochs=(16, 6),
     ),
     "sforkgan": dict(
         build=lambda **k: ganse_tf.SForkGAN.tiny(widths=(8, 8, 8, 16, 16, 16, 32, 32, 48, 48, 96), **k),
-        batch=(16, 16), pairs=(480, 480), rate=(1e-3, 2e-4), epochs=(14, 4),
+        batch=(16, 16), pairs=(480, 480), rate=(1e-3, 2e-4), epochs=(10, 4),
     ),
     "cgan": dict(
         build=lambda **k: ganse_tf.CGAN.tiny(filters=12, d_filters=12, **k),
         batch=(1, 1), pairs=(300, 200), seconds=4.112, rate=(4e-4, 2e-4), epochs=(12, 5),
     ),
     "cpgan": dict(
-        build=ganse_tf.CPGAN.tiny, batch=(8, 8), pairs=(1200, 800), seconds=0.512, rate=(1e-3, 2e-4), epochs=(12, 4),
+        build=ganse_tf.CPGAN.tiny, batch=(8, 8), pairs=(500, 400), seconds=0.512, rate=(1e-3, 2e-4), epochs=(12, 4),
     ),
-    "segan": dict(build=ganse_tf.SEGAN.tiny, batch=(16, 16), pairs=(400, 200), rate=(1e-3, 2e-4), epochs=(24, 8)),
+    "segan": dict(build=ganse_tf.SEGAN.tiny, batch=(6, 8), pairs=(400, 200), rate=(1e-3, 2e-4), epochs=(24, 8)),
 }  # fmt: skip
 
 

@@ -399,12 +399,16 @@ def _gradient():
     return ", ".join("#{:02x}{:02x}{:02x}".format(*colour) for colour in _palette()[::15])
 
 
-def _strip(mag, loudest):
-    """A spectrogram without axes as PNG: one pixel per frame and bin, so that all strips of an example align."""
+def _strip(mag, loudest, levels=256):
+    """A spectrogram without axes as PNG: one pixel per frame and bin, so that all strips of an example align.
+
+    Fewer `levels` make a smaller file.
+    """
     from PIL import Image  # comes with matplotlib
 
     level = 20 * np.log10(np.maximum(mag, 1e-12) / loudest)
-    index = np.clip(np.rint(255 * (1 - level / FLOOR_DB)), 0, 255).astype(np.uint8)
+    index = np.clip(np.rint((levels - 1) * (1 - level / FLOOR_DB)), 0, levels - 1) * (255 / (levels - 1))
+    index = np.rint(index).astype(np.uint8)
     picture = Image.fromarray(np.ascontiguousarray(index[::-1]))
     picture.putpalette(_palette().tobytes())
     buffer = io.BytesIO()

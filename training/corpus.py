@@ -39,6 +39,15 @@ def training_mixer(folder, seconds, length, seed, snr_db=(-5.0, 20.0), level_db=
                       length=length, seed=seed)  # fmt: skip
 
 
+def oversmoothed_pairs(folder):
+    """(Over-smoothed, natural) pairs of the LibriSpeech training utterances, for the post-filter."""
+    from ganse_tf import audio, oversmooth
+
+    paths = [path for path in speech_files(folder)[0] if "librispeech" in path]
+    waves = [(Path(path).stem, *audio.read(path)) for path in paths]
+    return oversmooth.pairs(data.Utterance(name, wav, rate, name.split("-")[0], "", (), "train") for name, wav, rate in waves)
+
+
 def validation_pairs(folder, n=24, seconds=4.0, seed=7):
     """`n` fixed pairs of validation speakers and noises at 0, 5, 10 and 15 dB."""
     from ganse_tf import audio

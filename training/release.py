@@ -3,8 +3,8 @@
 Two stages, both declared in the card: G alone by regression (``adversarial_weight=0``, released as NAME_d_off), then the
 paper's adversarial training from there (NAME). The learning rate falls along a half cosine in both. The checkpoint is the
 epoch with the best validation PESQ-WB, less a penalty for falling below the noisy input in STOI or SI-SDR; validation has
-other speakers and other noises. Interrupted? Run the same command again: each stage resumes from its last epoch. Logs go to
-training/logs/NAME_stage*.csv.
+other speakers and other noises. Systems for a recogniser or a synthesiser (`task`) keep their last epoch. Interrupted? Run
+the same command again: each stage resumes from its last epoch. Logs go to training/logs/NAME_stage*.csv.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def adam(rate, **kwargs):
 
 
 # build: the model; batch: examples; pairs: mixtures per epoch; seconds: of each; rate: Adam's first step, epochs: both of
-# stage 1 and 2; memory: make the examples once (networks on frames, whose examples cost more than a training step).
+# stage 1 and 2; task: of a system that is not for the ear; memory: make the examples once (they cost more than the steps).
 # MetricGAN differs from MetricGAN+: strides make D 12 times cheaper, D starts alone, a regression term stays in G's loss.
 RECIPES = {
     "metricgan": dict(
@@ -63,12 +63,24 @@ RECIPES = {
     "cpgan": dict(
         build=ganse_tf.CPGAN.tiny, batch=(8, 8), pairs=(500, 400), seconds=0.512, rate=(1e-3, 2e-4), epochs=(12, 4),
     ),
+    "fsegan": dict(
+        build=lambda **k: ganse_tf.FSEGAN.tiny(**k), batch=(8, 8), pairs=(240, 160), seconds=2.58, rate=(1e-3, 2e-4),
+        epochs=(12, 4), task="recogniser",
+    ),
+    "afm": dict(
+        build=lambda **k: ganse_tf.AFM.tiny(units=128, projection=64, **k), batch=(16, 16), pairs=(640, 320), rate=(2e-3, 5e-4),
+        epochs=(16, 6), task="recogniser",
+    ),
+    "postfilter": dict(
+        build=ganse_tf.GANPostfilter.tiny, batch=(8, 8), pairs=(142, 142), rate=(1e-3, 2e-4), epochs=(20, 10),
+        task="synthesiser",
+    ),
     "segan": dict(build=ganse_tf.SEGAN.tiny, batch=(6, 8), pairs=(400, 200), rate=(1e-3, 2e-4), epochs=(24, 8)),
 }  # fmt: skip
 
 
 class KeepBest(keras.callbacks.Callback):
-    """Remembers on disk the generator of the best validated epoch."""
+    """Remembers on disk the generator of the best validated epoch; of the last one if there is no `noisy` to compare with."""
 
     def __init__(self, path, noisy, first_epoch=0):
         super().__init__()
@@ -79,9 +91,12 @@ class KeepBest(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if epoch < self.first_epoch:
             return
-        found = {name: float(logs[f"val_{name}"]) for name in ("pesq_wb", "stoi", "si_sdr")}
-        below = {name: max(0.0, self.noisy[name] - found[name]) for name in found}
-        score = found["pesq_wb"] - STOI_PENALTY * below["stoi"] - SI_SDR_PENALTY * below["si_sdr"]
+        if self.noisy is None:
+            found, score = {}, float(epoch)
+        else:
+            found = {name: float(logs[f"val_{name}"]) for name in ("pesq_wb", "stoi", "si_sdr")}
+            below = {name: max(0.0, self.noisy[name] - found[name]) for name in found}
+            score = found["pesq_wb"] - STOI_PENALTY * below["stoi"] - SI_SDR_PENALTY * below["si_sdr"]
         if score > self.best["score"]:
             self.best = {"score": score, "epoch": epoch + 1, **found}
             np.savez(self.path, **presets.arrays(self.model))
@@ -128,21 +143,25 @@ def stage(name, number, model, folder, work, seed):
     batch, length, rate, epochs = (recipe[key][number - 1] for key in ("batch", "pairs", "rate", "epochs"))
     rates = rate, 1e-3 if name == "metricgan" else min(rate, D_RATE)
     model.compile(adam(rates[0], global_clipnorm=5.0), adam(rates[1]))
-    seconds = recipe.get("seconds", 2.0)
-    mixer = corpus.training_mixer(folder, seconds, length, seed + number)
-    if recipe.get("memory"):
-        dataset = in_memory(data.examples(mixer, model, batch_size=4096, shuffle=False))(batch, seed)
+    task = recipe.get("task")
+    if task == "synthesiser":
+        pairs = corpus.oversmoothed_pairs(folder)
     else:
-        dataset = data.examples(mixer, model, batch_size=batch, seed=seed)
-    pairs = corpus.validation_pairs(folder)
-    listen = callbacks.PerceptualValidation(pairs)
-    best = KeepBest(work / f"{name}_stage{number}.npz", corpus.noisy_scores(pairs), getattr(model, "d_first_epochs", 0))
+        pairs = corpus.training_mixer(folder, recipe.get("seconds", 2.0), length, seed + number)
+    if recipe.get("memory"):
+        dataset = in_memory(data.examples(pairs, model, batch_size=4096, shuffle=False))(batch, seed)
+    else:
+        dataset = data.examples(pairs, model, batch_size=batch, seed=seed)
+    valid = corpus.validation_pairs(folder)
+    listen = [] if task else [callbacks.PerceptualValidation(valid)]
+    noisy = None if task else corpus.noisy_scores(valid)
+    best = KeepBest(work / f"{name}_stage{number}.npz", noisy, getattr(model, "d_first_epochs", 0))
     clock = Clock(work / f"{name}_stage{number}.minutes")
     done = work / f"{name}_stage{number}.done"
     if not done.exists():
         LOGS.mkdir(exist_ok=True)
         table = keras.callbacks.CSVLogger(LOGS / f"{name}_stage{number}.csv", append=clock.before > 0)
-        watch = [HalfCosine(rates, epochs), listen, best, table, clock]
+        watch = [HalfCosine(rates, epochs), *listen, best, table, clock]
         model.fit(dataset, epochs=epochs, callbacks=watch, verbose=2, backup_dir=work / f"{name}_backup{number}")
         done.touch()
     best.restore(model)

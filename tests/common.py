@@ -41,6 +41,7 @@ class CommonSuite:
     paper_counts = {}  # network name -> exact number of trainable parameters
     small = None  # small(**kwargs): the same networks, small enough for seconds
     batch_size = 4
+    seconds = 1.2  # of each toy utterance that becomes training examples
     overfit = "g_loss"  # the logged term that must fall when one batch is repeated
     overfit_weight = 0.0  # adversarial_weight in that test: 0 shows that G alone can learn
     overfit_to = 0.7  # ... to this fraction of its first value
@@ -56,7 +57,7 @@ class CommonSuite:
 
     @pytest.fixture(scope="class")
     def batch(self, model):
-        return batch_of(model, self.batch_size)
+        return batch_of(model, self.batch_size, self.seconds)
 
     def test_paper_parameter_counts(self):
         model = type(self).paper_model()
@@ -170,6 +171,6 @@ class CommonSuite:
     def test_paper_size_takes_one_real_step(self):
         model = type(self).paper_model()
         model.compile()
-        batch = batch_of(model, 1)
+        batch = batch_of(model, 1, self.seconds)
         logs = model.train_on_batch(*batch, return_dict=True) if isinstance(batch, tuple) else model.train_step(batch)
         assert np.isfinite(float(logs["g_loss"]))

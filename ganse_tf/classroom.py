@@ -498,6 +498,28 @@ def _test_variance_ratio(variance_ratio):
          hint or "variance over the frames (axis 0), bin by bin")  # fmt: skip
 
 
+# ---- nb07: FSEGAN ----------------------------------------------------------------------------------------------------
+
+
+def _test_mel_gain(mel_gain):
+    log_noisy, log_enhanced = (np.array(x, np.float32) for x in ([0.0, -1.0, 2.0], [-math.log(2), 0.0, 2.0]))
+    got = array("mel_gain([0, -1, 2], [-ln 2, 0, 2])", mel_gain(log_noisy, log_enhanced), (3,))
+    hint = "undo the natural logarithm: exp(log_enhanced - log_noisy)"
+    if math.isclose(got[1], math.e, rel_tol=TOLERANCE):
+        hint = "a gain above 1 would amplify noise: stop at 1"
+    near("mel_gain([0, -1, 2], [-ln 2, 0, 2])", got, [0.5, 1.0, 1.0], hint)
+
+
+def _test_word_error_rate(word_error_rate):
+    number('word_error_rate("one two three", "one three")', word_error_rate("one two three", "one three"), 1 / 3, {
+        1.0: "divide by the number of words that were said", 2 / 3: "after a deletion the rest moves up: use the edit distance",
+        2.0: "after a deletion the rest moves up: use the edit distance", 0.5: "divide by the words said, not by those heard",
+    })  # fmt: skip
+    for said, heard, want in (("one two", "one two", 0.0), ("one two", "", 1.0), ("one", "two one three", 2.0),
+                              ("one two three four", "two three five four", 0.5)):  # fmt: skip
+        number(f'word_error_rate("{said}", "{heard}")', word_error_rate(said, heard), want)
+
+
 # ---- nb08: DNN-GAN ---------------------------------------------------------------------------------------------------
 
 
@@ -680,6 +702,13 @@ EXERCISES = {
     ),
     "nb06.variance_ratio": Exercise(
         _test_variance_ratio, "variance_ratio(natural, made) -> variance over frames of made / natural, one number per bin"
+    ),
+    "nb07.mel_gain": Exercise(
+        _test_mel_gain, "mel_gain(log_noisy, log_enhanced) -> gain of every band, at most 1; natural logarithms of magnitudes"
+    ),
+    "nb07.word_error_rate": Exercise(
+        _test_word_error_rate,
+        'word_error_rate(said, heard) -> (substitutions + deletions + insertions) / words said; strings such as "one two"',
     ),
     "nb08.scaled_smm": Exercise(
         _test_scaled_smm, "scaled_smm(clean_mag, noisy_mag) -> clean / noisy, clipped at 10, mapped from [0, 10] to [-1, 1]"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ganse_tf import classroom, losses, signal
+from ganse_tf import classroom, losses, metrics, signal
 from ganse_tf.classroom import Wrong, check
 
 
@@ -126,6 +126,8 @@ RIGHT = {
     "nb02.mean_of_valid": [mean_of_valid], "nb02.si_sdr": [si_sdr], "nb02.delay": [delay], "nb05.eer": [eer],
     "nb05.to_network": [lambda mag, ref: np.clip(2 * mag / ref - 1, -1, 1)],
     "nb06.join_weights": [join_weights], "nb06.variance_ratio": [lambda x, y: np.var(y, 0) / np.var(x, 0)],
+    "nb07.mel_gain": [lambda x, y: np.exp(np.minimum(y - x, 0))],
+    "nb07.word_error_rate": [lambda said, heard: metrics.wer([said], [heard])],
     "nb08.scaled_smm": [lambda s, y: np.minimum(s / (y + 1e-8), 10) / 5 - 1], "nb08.average_windows": [average_windows],
     "nb11.log_gain": [lambda v: np.exp(-v / 2)], "nb11.margin_loss": [margin_loss],
     "nb12.worst_segment": [worst_segment], "nb15.paired": [paired],
@@ -183,6 +185,10 @@ def naive_cross_entropy(logits, label):
 
 WRONG = [
     ("nb11.log_gain", lambda v: np.exp(-v), "halve the exponent"),
+    ("nb07.mel_gain", lambda x, y: np.exp(y - x), "would amplify noise"),
+    ("nb07.mel_gain", lambda x, y: y - x, "undo the natural logarithm"),
+    ("nb07.word_error_rate", lambda s, h: 3 * metrics.wer([s], [h]), "divide by the number of words that were said"),
+    ("nb07.word_error_rate", lambda s, h: sum(a != b for a, b in zip(s.split(), h.split())) / 3, "is 0; expected 1"),
     ("nb11.log_gain", lambda v: np.exp(v / 2), "the exponent is negative"),
     ("nb11.margin_loss", lambda d, m: tf.maximum(0.0, m - tf.reduce_mean(d)), "before the mean"),
     ("nb11.margin_loss", lambda d, m: tf.reduce_mean(m - d), "codes that are far enough apart cost nothing"),

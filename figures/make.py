@@ -5,6 +5,7 @@ from pathlib import Path
 
 import ganse_tf
 from ganse_tf import catalogue, presets, viz
+from results import make as results
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
@@ -29,29 +30,20 @@ def papers():
 
 
 def weights():
-    """Markdown table of the released weights with the scores on their cards."""
-    lines = ["| preset | G parameters | trained (CPU minutes) | test set | PESQ-WB | STOI | SI-SDR (dB) |", "|---" * 7 + "|"]
-    noisy = {}
+    """Markdown table of the released weights; their scores stand in the block "results"."""
+    lines = ["| preset | G parameters | trained (CPU minutes) |", "|---|---|---|"]
     for name in presets.names():
         card = presets.cards()[name]
-        for label, scores in card.get("scores", {}).items():
-            if label not in noisy:
-                noisy[label] = scores["noisy"]
-                lines.append(f"| (noisy input) | | | {label} | {_numbers(scores['noisy'])} |")
-            minutes = " + ".join(str(stage["cpu_minutes"]) for stage in card["stages"])
-            lines.append(f"| `{name}` | {card['parameters']:,} | {minutes} | {label} | {_numbers(scores['enhanced'])} |")
+        minutes = " + ".join(str(stage["cpu_minutes"]) for stage in card["stages"])
+        lines.append(f"| `{name}` | {card['parameters']:,} | {minutes} |")
     return lines if presets.names() else ["None in this version."]
-
-
-def _numbers(scores):
-    return f"{scores['pesq_wb']:.2f} | {scores['stoi']:.3f} | {scores['si_sdr']:.1f}"
 
 
 def main():
     viz.save(viz.architecture(ganse_tf.SEGAN.tiny(), "SEGAN tiny"), HERE / "segan_tiny.png")
     viz.save(viz.architecture(ganse_tf.MetricGAN.tiny(), "MetricGAN tiny"), HERE / "metricgan_tiny.png")
     text = README.read_text(encoding="utf-8")
-    for name, lines in (("papers", papers()), ("weights", weights())):
+    for name, lines in (("papers", papers()), ("weights", weights()), ("results", results.top())):
         new = f"<!-- begin {name} -->\n" + "\n".join(lines) + f"\n<!-- end {name} -->"
         text = re.sub(f"<!-- begin {name} -->.*?<!-- end {name} -->", lambda _, new=new: new, text, flags=re.S)
     README.write_text(text, encoding="utf-8")

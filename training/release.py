@@ -64,7 +64,7 @@ RECIPES = {
         build=ganse_tf.CPGAN.tiny, batch=(8, 8), pairs=(500, 400), seconds=0.512, rate=(1e-3, 2e-4), epochs=(12, 4),
     ),
     "fsegan": dict(
-        build=lambda **k: ganse_tf.FSEGAN.tiny(**k), batch=(8, 8), pairs=(240, 160), seconds=2.58, rate=(1e-3, 2e-4),
+        build=lambda **k: ganse_tf.FSEGAN.tiny(**k), batch=(8, 8), pairs=(240, 160), seconds=2.59, rate=(1e-3, 2e-4),
         epochs=(12, 4), task="recogniser",
     ),
     "afm": dict(

@@ -22,7 +22,7 @@ PAGE, TEMPLATE = HERE / "index.html", HERE / "template.html"
 PAGE_BYTES = 6_000_000  # files that do not fit are left out
 KINDS, SNRS_DB = ("babble", "pink", "engine", "wind", "clicks"), (0.0, 5.0)  # of the files to listen to
 LONGEST = 2.6  # seconds
-N_FFT, HOP, LEVELS = 256, 128, 40  # of the spectrograms: 2 dB per colour
+N_FFT, HOP, LEVELS = 256, 160, 33  # of the spectrograms: 2.5 dB per colour, 10 ms per column
 CLEAN = "clean"
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import keras
 
 from benchmarks.learn import common
-from benchmarks.learn.cgan import KINDS, TRAIN_SNRS_DB
+from benchmarks.learn.cgan import KINDS, TRAIN_SNRS_DB, cosine
 from ganse_tf import data, noises
 from ganse_tf.downstream import classical
 from ganse_tf.downstream import speaker_verification as verification
@@ -29,7 +29,7 @@ def trained(protocol, steps, seed, rounds=2):
     speech = [wav for wavs in protocol.background.values() for wav in wavs]
     mixer = data.Mixer(speech, KINDS, snr_choices=TRAIN_SNRS_DB, length=rounds * len(speech), seed=seed)
     batches = data.examples(concatenate(mixer), model, batch_size=1, seed=seed)
-    return model, common.train(model, batches, steps)
+    return model, common.train(model, batches, steps, cosine(steps * model.g_steps), cosine(steps))
 
 
 def main():
@@ -39,7 +39,7 @@ def main():
     parser.add_argument("--enrol", type=int, default=3, help="enrolment files per real speaker")
     parser.add_argument("--noises", nargs="+", default=["white", "babble"], choices=noises.KINDS)
     parser.add_argument("--multi-condition", action="store_true", help="test 3 of the paper instead of test 2")
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     if args.folder:
@@ -59,7 +59,8 @@ def main():
     where = f"`{Path(args.folder).name}`" if args.folder else "the toy corpus"
     head = (
         f"{len(protocol.test)} speakers of {where}, {len(protocol.background)} others for the UBM (64 Gaussians) and for "
-        f"CGAN.tiny() ({args.steps} steps). Speaker models from {models} speech, treated like the test speech."
+        f"CGAN.tiny() ({args.steps} steps, Adam(0.001 falling to 0)). Speaker models from {models} speech, treated like the "
+        "test speech."
     )
     name = "cgan_verification" + ("_real" if args.folder else "") + ("_multi" if args.multi_condition else "")
     command = "python -m benchmarks.learn.cgan_verification" + (" --multi-condition" if args.multi_condition else "")

@@ -16,7 +16,7 @@ from ganse_tf import data, metrics, oversmooth
 from ganse_tf.models.postfilter import BETA_1, GANPostfilter
 from ganse_tf.optimizers import FusedAdam
 
-BATCH = 8
+BATCH = 4
 LEARNING_RATE = 1e-3  # the 1e-4 of `default_optimizers` is for long trainings
 L1_WEIGHTS = (0.0, 1.0, 10.0)
 
@@ -44,10 +44,13 @@ def measures(model, pairs, enhance):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--utterances", type=int, default=22, help="test utterances")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    train_pairs, test_pairs = (oversmooth.pairs(data.toy_corpus(split)) for split in ("train", "test"))
+    test = data.toy_corpus("test")
+    test = test[:: max(len(test) // args.utterances, 1)]
+    train_pairs, test_pairs = oversmooth.pairs(data.toy_corpus("train")), oversmooth.pairs(test)
     rows, minutes = [], 0.0
     systems = [("D off, L1 alone", 0.0, 1.0), *((f"D on, L1 weight {w:g}", 1.0, w) for w in reversed(L1_WEIGHTS))]
     for name, adversarial_weight, l1_weight in systems:

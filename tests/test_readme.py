@@ -2,6 +2,7 @@
 
 import re
 
+import keras
 import numpy as np
 import pytest
 
@@ -15,11 +16,12 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.S)
 def test_forty_line_paper_trains_saves_and_enhances(tmp_path):
     namespace = {}
     exec(compile(next(b for b in BLOCKS if "class MaskGAN" in b), "README.md", "exec"), namespace)
+    keras.utils.set_random_seed(0)  # three epochs from unlucky first weights may not show it
     model = namespace["MaskGAN"](units=8)
     model.compile()
     pairs = ganse_tf.data.toy_pairs("train", n=3, snr_db=(5,))
-    history = model.fit(ganse_tf.data.examples(pairs, model, batch_size=64), epochs=2, verbose=0).history
-    assert history["g_loss"][1] < history["g_loss"][0]
+    history = model.fit(ganse_tf.data.examples(pairs, model, batch_size=64), epochs=3, verbose=0).history
+    assert history["g_loss"][-1] < history["g_loss"][0]
     assert model.enhance(np.zeros(999, np.float32), 8000).shape == (999,)
     model.save(tmp_path / "mask.keras")
 

@@ -27,6 +27,8 @@ Differs from the paper
   training set, noisy and clean pooled (`adapt`, called by `fit`; deviation at least 1e-3).
 - Windows are cut from whole utterances' frames: 1.28 s of samples would give 125 frames, not 128. The last window of an
   utterance repeats its last frame and is trimmed; the paper does not say. `window_hop=64` averages overlapping windows.
+- Weights start from N(0, 0.02), affinelayer's; thinner networks start larger (`convolution`). Effect on `tiny()`, batch 8,
+  Adam(1e-3, 0.5), 160 steps: L1 of the last 20 0.59 instead of 0.72 deviations.
 - Convolution biases: not mentioned; affinelayer had none in 2017. `use_bias=True` adds them. Effect: not measured.
 - Dropout: pix2pix's only source of noise; the paper's G is "deterministic" -> none. Effect: not measured.
 - Batch norm: the paper takes it out of G, so D keeps it (batch statistics, real and fake apart). Effect: not measured.
@@ -67,20 +69,25 @@ def build_generator(in_channels=2, filters=FILTERS, use_bias=False):
     for i, width in enumerate(widths):
         if i > 0:
             x = keras.layers.LeakyReLU(negative_slope=LEAK, name=f"e{i + 1}_leaky")(x)
-        x = keras.layers.Conv2D(width, 4, 2, name=f"e{i + 1}", **convolution(use_bias))(x)  # halved 7 times
+        x = keras.layers.Conv2D(width, 4, 2, name=f"e{i + 1}", **convolution(filters, use_bias))(x)  # halved 7 times
         skips.append(x)  # (B, 64, 64, 64) ... (B, 1, 1, 512): the skip leaves before the activation
     for i, width in enumerate([*reversed(widths[:-1]), 1]):
         x = keras.layers.ReLU(name=f"d{i + 1}_relu")(x)
         dtype = "float32" if i == len(widths) - 1 else None
-        x = keras.layers.Conv2DTranspose(width, 4, 2, name=f"d{i + 1}", dtype=dtype, **convolution(use_bias))(x)  # doubled
+        options = dict(name=f"d{i + 1}", dtype=dtype, **convolution(filters, use_bias))
+        x = keras.layers.Conv2DTranspose(width, 4, 2, **options)(x)  # doubled 7 times
         if i < len(widths) - 1:
             x = keras.layers.Concatenate(name=f"d{i + 1}_skip")([x, skips[-2 - i]])  # (B, 2, 2, 1024) ... (B, 64, 64, 128)
     return keras.Model(noisy, x, name="generator")  # (B, 128, 128, 1)
 
 
-def convolution(use_bias, padding="same"):
-    """Options of one convolution, made anew for each: an initialiser that is shared would repeat itself."""
-    return dict(padding=padding, use_bias=use_bias, kernel_initializer=keras.initializers.RandomNormal(stddev=INIT))
+def convolution(filters, use_bias, padding="same"):
+    """Options of one convolution, made anew for each: an initialiser that is shared would repeat itself.
+
+    With fewer filters the weights start larger, so that a layer passes on as much of its input as at the paper's size.
+    """
+    init = keras.initializers.RandomNormal(stddev=INIT * (FILTERS / filters) ** 0.5)
+    return dict(padding=padding, use_bias=use_bias, kernel_initializer=init)
 
 
 def build_discriminator(in_channels=2, filters=FILTERS, use_bias=False, decisions=DECISIONS):
@@ -91,14 +98,14 @@ def build_discriminator(in_channels=2, filters=FILTERS, use_bias=False, decision
     x = keras.layers.Concatenate(name="pair")([noisy, candidate])  # (B, 128, 128, 3)
     for i, width in enumerate(WIDTHS[:4]):
         strides = (2 if i < halvings else 1, 2)
-        x = keras.layers.Conv2D(filters * width, 4, strides, name=f"c{i + 1}", **convolution(use_bias))(x)
+        x = keras.layers.Conv2D(filters * width, 4, strides, name=f"c{i + 1}", **convolution(filters, use_bias))(x)
         if i > 0:  # momentum 1: no averages, D is never used after training
             gamma = keras.initializers.RandomNormal(mean=1.0, stddev=INIT)
             norm = dict(momentum=1.0, epsilon=BN_EPSILON, gamma_initializer=gamma, name=f"c{i + 1}_bn")
             x = keras.layers.BatchNormalization(**norm)(x)
         x = keras.layers.LeakyReLU(negative_slope=LEAK, name=f"c{i + 1}_leaky")(x)  # (B, 64, 64, 64) ... (B, 8, 8, 512)
     merge = dict(kernel_size=(1, x.shape[2]), dtype="float32", name="c5")
-    x = keras.layers.Conv2D(1, **merge, **convolution(use_bias, "valid"))(x)  # (B, 8, 1, 1)
+    x = keras.layers.Conv2D(1, **merge, **convolution(filters, use_bias, "valid"))(x)  # (B, 8, 1, 1)
     logits = keras.layers.Reshape((decisions,), dtype="float32", name="logits")(x)  # (B, 8)
     return keras.Model([noisy, candidate], logits, name="discriminator")
 

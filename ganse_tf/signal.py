@@ -246,7 +246,8 @@ def with_phase_of(mag, spec):
     audible = size > _TINY
     unit = spec / tf.cast(tf.where(audible, size, 1.0), tf.complex64)
     unit = tf.where(audible, unit, tf.ones_like(unit))
-    return tf.cast(_float32(mag, "mag"), tf.complex64) * unit
+    mag = _float32(mag, "mag")
+    return tf.complex(mag, tf.zeros_like(mag)) * unit  # tf.cast to complex would warn about its own gradient
 
 
 # ---- emphasis --------------------------------------------------------------------------------------------------------

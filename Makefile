@@ -3,6 +3,7 @@
 #   make test    install, lint, run the tests and the notebooks
 .DEFAULT_GOAL := help
 PYTHON ?= python3
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
@@ -26,10 +27,10 @@ install: $(VENV)/installed ## create the environment in .venv and install the pa
 demo: $(VENV)/installed ## enhance, train for a minute, print the score table, write demo/index.html
 	"$(BIN)/python" -m ganse_tf demo --out demo
 
-test: $(VENV)/installed lint ## lint, unit tests, notebooks (about 20 minutes on 2 cores)
-	"$(BIN)/python" -m pytest
+test: $(VENV)/installed lint ## lint, unit tests, notebooks; JOBS=2 at a time
+	"$(BIN)/python" -m pytest -n $(JOBS)
 	"$(BIN)/python" notebooks/build.py --check
-	"$(BIN)/python" -m pytest --nbmake --nbmake-timeout=900 notebooks
+	"$(BIN)/python" -m pytest -n $(JOBS) --nbmake --nbmake-timeout=900 notebooks
 
 lint: $(VENV)/installed ## ruff
 	"$(BIN)/ruff" check .

@@ -170,6 +170,18 @@ def test_normaliser_uses_the_statistics_it_was_made_from():
     np.testing.assert_allclose(out.std(axis=0), 1, rtol=1e-4)
 
 
+def test_clean_recogniser_reads_clean_speech_better_than_noise():
+    keras.utils.set_random_seed(0)
+    utterances = [u for u in data.toy_corpus("train") if u.words][:3]
+    judge = senone.CleanRecogniser([*utterances, SimpleNamespace(words=())], epochs=60)
+    features = [senone.lfb(u.wav).numpy() for u in utterances]
+    labels, texts = [senone.alignments(u) for u in utterances], [u.text for u in utterances]
+    clean = judge.error_rates(features, labels, texts)
+    noise = judge.error_rates([np.zeros_like(f) for f in features], labels, texts)
+    assert set(clean) == {"senone error (%)", "digit error (%)"}
+    assert clean["senone error (%)"] < 20 and clean["digit error (%)"] < 20 < 50 < noise["senone error (%)"]
+
+
 @pytest.mark.slow
 def test_learns_the_toy_digits_of_unseen_speakers():
     keras.utils.set_random_seed(0)

@@ -48,6 +48,7 @@ from ganse_tf import data as sounds
 from ganse_tf import layers, losses, optimizers, signal
 from ganse_tf.base import SAMPLE_RATE, EnhancementGAN
 from ganse_tf.downstream import senone
+from ganse_tf.downstream.asr import pad
 
 BANDS = senone.N_LFB  # 29, section 4.1
 UNITS, PROJECTION = 512, 256  # of the two recurrent layers of F, section 4.1
@@ -60,6 +61,7 @@ SGD_RATE, SGD_MOMENTUM = 5e-7, 0.5  # section 4.2
 STFT = dict(n_fft=512, hop_length=160, win_length=400, window="hamming")  # the frames of senone.lfb, centred
 MEL = dict(n_fft=512, sample_rate=SAMPLE_RATE, fmin=0.0, fmax=None)
 FLOOR = 1e-8  # power, as in senone.lfb
+STRETCH = 100  # frames, 1 s: length of a training example of `examples`
 DEVIATION_FLOOR = 1e-3
 STATISTICS_BATCHES = 200  # at most so many batches are read for mean and variance
 
@@ -69,15 +71,19 @@ def feedback_lstm(units, projection):
     return keras.layers.RNN(layers.ProjectedLSTMCell(units, projection), return_sequences=True)
 
 
-RECURRENT = {"linear": senone.projected_lstm, "feedback": feedback_lstm}
+RECURRENT = {"linear": senone.projected_lstm, "feedback": feedback_lstm}  # in M
 
 
 def build_generator(units=UNITS, projection=PROJECTION, recurrent="linear"):
     """F: noisy energies with differences (B, T, 87) -> clean energies (B, T, 29); natural logarithms, not normalised."""
     noisy = keras.Input((None, 3 * BANDS), name="noisy")  # (B, T, 87)
     x = layers.Standardise(name="noisy_statistics")(noisy)
-    for _ in range(2):
-        x = RECURRENT[recurrent](units, projection)(x)  # (B, T, 256)
+    for i in (1, 2):
+        if recurrent == "feedback":
+            x = feedback_lstm(units, projection)(x)  # (B, T, 256)
+        else:
+            x = layers.FastLSTM(units, return_sequences=True, name=f"lstm{i}")(x)  # (B, T, 512)
+            x = keras.layers.Dense(projection, name=f"projection{i}")(x)  # (B, T, 256)
     x = keras.layers.Dense(BANDS, dtype="float32", name="mapped")(x)  # (B, T, 29), normalised
     return keras.Model(noisy, layers.Standardise(inverse=True, name="clean_statistics")(x), name="generator")
 
@@ -100,7 +106,7 @@ class AFM(EnhancementGAN):
         recurrent: "linear" (LSTM, then a linear layer) or "feedback" (the projected output feeds back).
         d_units: of D's two hidden layers (paper: 512).
         senone_aware: True adds the senone model M: SA-AFM, or SA-FM with `adversarial_weight=0`. Its batches come from
-            `senone_examples`.
+            `examples`, with senone labels.
         n_senones, m_layers, m_units, m_projection: of M (paper: 3012, 4, 1024, 512: 26.8 million weights).
         senone_weight: lambda_2 (paper: not given).
         optimizer: "adam", or "sgd_paper" for the paper's rate and momentum on losses summed over frames.
@@ -110,7 +116,7 @@ class AFM(EnhancementGAN):
     Example:
         >>> fm = AFM.tiny(adversarial_weight=0)
         >>> fm.compile()
-        >>> history = fm.fit(ganse_tf.data.examples(pairs, fm, batch_size=16), epochs=20)
+        >>> history = fm.fit(fm.examples(pairs), epochs=20)  # or ganse_tf.data.examples(mixer, fm, crop_seconds=2.0)
         >>> afm = AFM.tiny()
         >>> afm.generator.set_weights(fm.generator.get_weights())  # also brings the statistics
 
@@ -226,7 +232,7 @@ class AFM(EnhancementGAN):
         if len(data) < 4 or data[3] is None:
             raise ValueError(
                 f"senone_aware=True needs senone labels, but the batch has {len(data)} parts; expected (noisy, clean, "
-                "mask, labels). Train on model.senone_examples(pairs) with pairs that know their words."
+                "mask, labels). Train on model.examples(pairs) with pairs that know their words."
             )
         return tf.cast(data[3], tf.int32)
 
@@ -271,36 +277,47 @@ class AFM(EnhancementGAN):
         utterances = tf.minimum(tf.shape(noisy)[0], 1)
         return tuple(x[None][:utterances] for x in (noisy, clean, tf.ones_like(clean[:, 0])))
 
-    def senone_examples(self, pairs, batch_size=16, shuffle=True, seed=0):
-        """Like `data.examples`, with senone labels (B, T) as a fourth part, -1 in the padding; all kept in memory.
+    def examples(self, pairs, batch_size=64, frames=STRETCH, shuffle=True, seed=0):
+        """Like `data.examples`, quicker for small corpora and with senone labels: features are made once and kept.
 
         Args:
-            pairs: list of Pair that know their `words` (digits), as from `data.toy_pairs`; those without are left out.
-            batch_size: utterances.
+            pairs: whatever `data.pairs` takes. With `senone_aware`, Pairs that know their `words` (digits), as from
+                `data.toy_pairs`; those without are left out.
+            batch_size: stretches.
+            frames: length of a stretch, 10 ms each: an LSTM reads many short ones faster than few long ones. None:
+                whole utterances.
             shuffle: a new order in every epoch, drawn from `seed` and the model's step counter.
             seed: whole number.
 
         Returns:
-            tf.data.Dataset of (noisy, clean, mask, labels).
+            tf.data.Dataset of (noisy, clean, mask), with `senone_aware` also labels (B, T), -1 in the padding.
 
         Raises:
-            ValueError: no pair knows its words.
+            ValueError: `senone_aware`, and no pair knows its words.
         """
-        pairs = [pair for pair in sounds.pairs(pairs) if pair.words]
+        pairs = [pair for pair in sounds.pairs(pairs) if pair.words or not self.senone_aware]
         if not pairs:
             raise ValueError("No pair has word boundaries (`words`); take the digit strings of data.toy_pairs().")
-        made = [[x[0].numpy() for x in self.preprocess(*pair.load()[:2])] for pair in pairs]
-        made = [(*parts, senone.alignments(pair, len(parts[0]))) for pair, parts in zip(pairs, made)]
+        columns = [[], [], [], []]
+        for pair in pairs:
+            parts = [x[0].numpy() for x in self.preprocess(*pair.load()[:2])]
+            if self.senone_aware:
+                parts.append(senone.alignments(pair, len(parts[0])) - senone.IGNORE)  # padded with 0
+            length = frames or len(parts[0])
+            for column, part in zip(columns, parts):
+                column += [part[i : i + length] for i in range(0, len(part), length)]
+        columns = [tf.constant(pad(column)[0]) for column in columns if column]
+        if self.senone_aware:
+            columns[3] += senone.IGNORE
+        n = len(columns[0])
 
         def epoch():
-            order = np.random.default_rng([seed, int(self.step)]).permutation(len(made)) if shuffle else range(len(made))
-            yield from (made[i] for i in order)
+            order = np.random.default_rng([seed, int(self.step)]).permutation(n) if shuffle else np.arange(n)
+            yield from (order[i : i + batch_size] for i in range(0, n, batch_size))
 
-        shapes = [(None, 3 * BANDS), (None, BANDS), (None,)]
-        signature = (*(tf.TensorSpec(s, tf.float32) for s in shapes), tf.TensorSpec((None,), tf.int32))
-        dataset = tf.data.Dataset.from_generator(epoch, output_signature=signature)
-        dataset = dataset.padded_batch(batch_size, padding_values=(0.0, 0.0, 0.0, senone.IGNORE))
-        return dataset.apply(tf.data.experimental.assert_cardinality(-(-len(made) // batch_size))).prefetch(2)
+        rows = tf.data.Dataset.from_generator(epoch, output_signature=tf.TensorSpec([None], tf.int64))
+        dataset = rows.map(lambda i: tuple(tf.gather(column, i) for column in columns))
+        return dataset.apply(tf.data.experimental.assert_cardinality(-(-n // batch_size))).prefetch(2)
 
     # ---- sound -------------------------------------------------------------------------------------------------------
 

@@ -41,6 +41,7 @@ class TestAFM(CommonSuite):
     paper_counts = {"generator": 3_073_821, "discriminator": 278_529}
     small = staticmethod(with_statistics)
     overfit_steps = 100
+    seconds = 0.4
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def labelled():
     pairs = [pair for pair in data.toy_pairs("valid", snr_db=(5,)) if pair.words][:3]
     lengths = (6000, 9000, 7500)  # samples
     pairs = [dataclasses.replace(p, noisy=p.noisy[:n], clean=p.clean[:n]) for p, n in zip(pairs, lengths)]
-    return next(iter(small().senone_examples(pairs, shuffle=False)))
+    return next(iter(small(senone_aware=True).examples(pairs, frames=None, shuffle=False)))
 
 
 # ---- networks --------------------------------------------------------------------------------------------------------
@@ -105,18 +106,15 @@ def test_losses_in_closed_form():
     assert float(model.mapping_loss(tf.zeros((1, 2, 29)), difference, mask)) == pytest.approx(7.0, abs=1e-5)
 
 
-def gradients(model, batch, loss_of):
-    """Gradients of a loss written by hand, for F, D and M; `loss_of(mapped, clean, mask)`."""
-    networks = [model.generator, model.discriminator] + ([model.acoustic_model] if model.senone_aware else [])
+def gradients(model, batch, network, loss_of):
+    """Gradients for one network of a loss written by hand, `loss_of(mapped, clean, mask)`."""
 
     @tf.function
     def run():
         with tf.GradientTape() as tape:
             mapped = model.normalise(model.generator(batch[0]))
             loss = loss_of(mapped, model.normalise(batch[1]), batch[2])
-        return tape.gradient(
-            loss, [n.trainable_variables for n in networks], unconnected_gradients=tf.UnconnectedGradients.ZERO
-        )
+        return tape.gradient(loss, network.trainable_variables)
 
     return run()
 
@@ -151,9 +149,9 @@ def test_one_backward_pass_equals_the_separate_updates(labelled, senone_aware):
     def l_m(mapped, clean, mask):
         return senone.cross_entropy(labelled[3], model.acoustic_model(mapped)) if senone_aware else 0.0
 
-    of_f = gradients(model, labelled, lambda *a: l_f(*a) - 3.0 * l_d(*a) + 0.5 * l_m(*a))[0]
-    of_d = gradients(model, labelled, l_d)[1]
-    of_m = gradients(model, labelled, l_m)[2] if senone_aware else []
+    of_f = gradients(model, labelled, model.generator, lambda *a: l_f(*a) - 3.0 * l_d(*a) + 0.5 * l_m(*a))
+    of_d = gradients(model, labelled, model.discriminator, l_d)
+    of_m = gradients(model, labelled, model.acoustic_model, l_m) if senone_aware else []
     g_found, d_found = one_pass(model, labelled)
     assert len(g_found) == len(of_f) + len(of_m) and len(d_found) == len(of_d)
     for found, expected in zip([*g_found, *d_found], [*of_f, *of_m, *of_d]):
@@ -297,19 +295,37 @@ def test_fit_takes_statistics_of_valid_frames_once():
     assert same(before, statistics.weights)
 
 
-def test_senone_examples_carry_labels_and_a_seeded_order():
+def test_examples_in_memory_carry_labels_and_cut_utterances():
     model = small(senone_aware=True)
     pairs = data.toy_pairs("valid", n=6, snr_db=(5,))
     words = [pair for pair in pairs if pair.words]
     assert 1 < len(words) < 6
-    ((noisy, _, mask, labels),) = model.senone_examples(pairs, shuffle=False)
+    ((noisy, clean, mask, labels),) = model.examples(pairs, frames=None, shuffle=False)
+    assert noisy.shape[0] == len(words)
     for row, pair in enumerate(words):
         n = int(tf.reduce_sum(mask[row]))
         np.testing.assert_array_equal(labels[row, :n], senone.alignments(pair, n))
+        np.testing.assert_array_equal(noisy[row, :n], model.preprocess(pair.noisy, pair.clean)[0][0])
     np.testing.assert_array_equal(labels == -1, mask == 0)
-    assert noisy.shape[0] == len(words)
+
+    stretches = [tf.concat(x, 0) for x in zip(*model.examples(pairs, batch_size=4, frames=50, shuffle=False))]
+    assert stretches[0].shape[1] == 50
+    for whole, cut in zip((clean, labels), stretches[1::2]):
+        np.testing.assert_array_equal(whole[mask > 0], cut[stretches[2] > 0])
     with pytest.raises(ValueError, match="No pair has word boundaries"):
-        model.senone_examples([pair for pair in pairs if not pair.words])
+        model.examples([pair for pair in pairs if not pair.words])
+
+
+def test_order_of_examples_in_memory_depends_on_seed_and_step():
+    model, pairs = small(), data.toy_pairs("valid", n=4, snr_db=(5,))
+    dataset = model.examples(pairs, batch_size=4, seed=3)
+    first, again = (np.concatenate([b[0] for b in dataset]) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    assert len(list(dataset)[0]) == 3  # no labels without senone_aware
+    model.step.assign(1)
+    later = np.concatenate([b[0] for b in dataset])
+    assert not np.array_equal(first, later)
+    np.testing.assert_allclose(np.sort(first.sum((1, 2))), np.sort(later.sum((1, 2))), rtol=1e-5)
 
 
 def test_mapped_features_have_the_frames_of_the_noisy_ones():
@@ -342,5 +358,5 @@ def test_wrong_arguments_are_refused_with_the_fix(batch):
         AFM(recurrent="gru")
     with pytest.raises(ValueError, match="optimizer is 'sgd'; use one of adam, sgd_paper"):
         AFM(optimizer="sgd")
-    with pytest.raises(ValueError, match="batch has 3 parts.*model.senone_examples"):
+    with pytest.raises(ValueError, match="batch has 3 parts.*model.examples"):
         compiled(senone_aware=True).train_step(batch)

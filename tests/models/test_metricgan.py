@@ -1,5 +1,6 @@
 """MetricGAN and MetricGAN+: acceptance facts."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf

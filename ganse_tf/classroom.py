@@ -540,6 +540,34 @@ def _test_average_windows(average_windows):
          "window i holds the frames i to i + 4")  # fmt: skip
 
 
+# ---- nb09: AFM -------------------------------------------------------------------------------------------------------
+
+
+def _test_relative_reduction(relative_reduction):
+    number("relative_reduction(29.44, 24.45)", relative_reduction(29.44, 24.45), 16.9497, {
+        4.99: "those are percentage points; divide by the error before",
+        0.169497: "give it in percent",
+        20.4090: "divide by the error before, not after",
+        -16.9497: "fewer errors are a positive reduction",
+    })  # fmt: skip
+    number("relative_reduction(10, 12)", relative_reduction(10.0, 12.0), -20.0)
+
+
+def _test_masked_error(masked_error):
+    clean, mapped = np.zeros((1, 3, 4), np.float32), np.zeros((1, 3, 4), np.float32)
+    mapped[0, 0, :3] = 1, 2, 3
+    mapped[0, 2] = 100  # padding
+    got = masked_error(_tensor(clean), _tensor(mapped), _tensor([[1.0, 1.0, 0.0]]))
+    number("masked_error for frames that are wrong by (1, 2, 3, 0), by nothing, and by 100 in the padding", got, 7.0, {
+        1.75: "sum over bands instead of the mean",
+        14.0: "divide by the number of valid frames",
+        14 / 3: "divide by the number of valid frames, not of all",
+        40014 / 3: "frames under a mask of 0 must not count",
+        40014 / 12: "frames under a mask of 0 must not count, and bands are summed",
+        20007.0: "frames under a mask of 0 must not count",
+    })  # fmt: skip
+
+
 # ---- nb13: MMSE-GAN --------------------------------------------------------------------------------------------------
 
 
@@ -716,6 +744,13 @@ EXERCISES = {
     "nb08.average_windows": Exercise(
         _test_average_windows,
         "average_windows(windows) -> (n + 4, bins): mean of all estimates of a frame; windows is (n, 5, bins)",
+    ),
+    "nb09.relative_reduction": Exercise(
+        _test_relative_reduction, "relative_reduction(before, after) -> by how many percent `after` is below `before`"
+    ),
+    "nb09.masked_error": Exercise(
+        _test_masked_error,
+        "masked_error(clean, mapped, mask) -> squared error, summed over bands, mean over frames with mask 1; (B, T, bands)",
     ),
     "nb13.mask_loss": Exercise(
         _test_mask_loss,

@@ -102,6 +102,10 @@ def average_windows(windows):
     return total / count
 
 
+def masked_error(clean, mapped, mask):
+    return tf.reduce_sum(mask[..., None] * (clean - mapped) ** 2) / tf.reduce_sum(mask)
+
+
 def mask_loss(logits, log_noisy, log_clean):
     return 0.5 * tf.reduce_mean((log_noisy - tf.nn.softplus(-logits) - log_clean) ** 2)
 
@@ -131,6 +135,7 @@ RIGHT = {
     "nb08.scaled_smm": [lambda s, y: np.minimum(s / (y + 1e-8), 10) / 5 - 1], "nb08.average_windows": [average_windows],
     "nb11.log_gain": [lambda v: np.exp(-v / 2)], "nb11.margin_loss": [margin_loss],
     "nb12.worst_segment": [worst_segment], "nb15.paired": [paired],
+    "nb09.relative_reduction": [lambda a, b: 100 * (a - b) / a], "nb09.masked_error": [masked_error],
     "nb13.mask_loss": [mask_loss], "nb13.erb_centres": [erb_centres],
     "nb14.saturating": [losses.saturating], "nb14.upsample": [upsample], "nb14.receptive_field": [receptive_field],
     "a1.l1": [losses.l1], "a1.l2": [losses.l2], "a1.least_squares": [losses.least_squares],
@@ -248,6 +253,11 @@ WRONG = [
     ("nb08.scaled_smm", lambda s, y: np.minimum(s / y, 10), "0 becomes -1 and 10 becomes 1"),
     ("nb08.average_windows", lambda w: np.pad(average_windows(w)[4:-4], [(4, 4), (0, 0)]), "divide by their number"),
     ("nb08.average_windows", lambda w: average_windows(w[::-1]), "window i holds the frames i to i"),
+    ("nb09.relative_reduction", lambda a, b: a - b, "percentage points"),
+    ("nb09.relative_reduction", lambda a, b: 100 * (a - b) / b, "divide by the error before"),
+    ("nb09.masked_error", lambda c, x, m: tf.reduce_mean((c - x) ** 2), "must not count, and bands are summed"),
+    ("nb09.masked_error", lambda c, x, m: masked_error(c, x, m) / 4, "sum over bands"),
+    ("nb09.masked_error", lambda c, x, m: tf.reduce_sum(m[..., None] * (c - x) ** 2) / 3, "of valid frames, not of all"),
     ("nb13.mask_loss", lambda z, h, c: 2 * mask_loss(z, h, c), "factor 1/2 is missing"),
     ("nb13.mask_loss", lambda z, h, c: 0.5 * tf.reduce_mean((h + tf.math.log(tf.sigmoid(z)) - c) ** 2), "NaN or infinity"),
     ("nb13.erb_centres", lambda *a: np.linspace(50, 8000, 63), "Count 34 steps"),

@@ -151,7 +151,7 @@ def check_machine():
 
 @app.command(
     epilog=examples(
-        "enhance noisy.wav enhanced.wav", "enhance recordings/ enhanced/ --model segan_tiny",
+        "enhance noisy.wav enhanced.wav", "enhance recordings/ enhanced/ --model mmsegan",
         "enhance noisy.flac enhanced/ --model runs/segan", "enhance noisy.wav enhanced.wav --model wiener",
     ),
 )  # fmt: skip

@@ -22,9 +22,10 @@ is theirs.
 
 Differs from the paper
 - Min-max loss: printed; affinelayer, as everybody, lets G maximise log D instead. So do we.
-- Front end: FFT length, window, mel formula and floors are not given -> 1024 (with 512 one mel band is empty), Hann, HTK
-  mel, log(max(mel, 1e-3)). The scope of "zero mean, unit variance" is not given -> one mean and deviation per band from the
-  training set, noisy and clean pooled (`adapt`, called by `fit`; deviation at least 1e-3).
+- Front end: FFT length, window, mel formula and floor are not given -> 1024 (with 512 one mel band is empty), Hann, HTK
+  mel, log(max(mel, 1e-3)), so that pauses of digital silence do not rule the L1 term. Effect: not measured.
+- "Zero mean, unit variance": over what is not given -> one mean and deviation per band from the training set, noisy and
+  clean pooled (`adapt`, called by `fit`; deviation at least 1e-3).
 - Windows are cut from whole utterances' frames: 1.28 s of samples would give 125 frames, not 128. The last window of an
   utterance repeats its last frame and is trimmed; the paper does not say. `window_hop=64` averages overlapping windows.
 - Weights start from N(0, 0.02), affinelayer's; thinner networks start larger (`convolution`). Effect on `tiny()`, batch 8,
@@ -36,7 +37,8 @@ Differs from the paper
 - Early stopping on the WER of ASR-Clean is the user's; `validation_data` logs val_g_l1.
 - Stereo: the paper's input is stereo, and so are the defaults; a mono recording stands for both microphones.
   `in_channels=1` for mono corpora, as in `tiny()`.
-- Recogniser and data: connected digits with CTC and additive noise instead of listen-attend-spell on WSJ with rooms.
+- Recogniser and data: connected digits with CTC and additive noise instead of listen-attend-spell on WSJ with rooms. What
+  each enhancer is worth to each recogniser there: benchmarks/learn/fsegan.md.
 """
 
 import itertools

@@ -157,7 +157,7 @@ class AFM(EnhancementGAN):
 
     @classmethod
     def tiny(cls, **kwargs):
-        """The same networks for a laptop: F 2 x 64 (projection 32), D 2 x 64, M 2 x 96 (projection 48), 31 senones, lambda 1."""
+        """The same networks for a laptop: F 2 x 64 (projection 32), D 2 x 64, M 2 x 96 (48), 31 senones, lambda 1."""
         sizes = dict(units=64, projection=32, d_units=64, n_senones=senone.N_SENONES, m_layers=2, m_units=96, m_projection=48)
         return cls(**{**sizes, "adversarial_weight": TINY_ADVERSARIAL_WEIGHT, **kwargs})
 

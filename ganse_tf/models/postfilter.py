@@ -142,11 +142,12 @@ def all_generators(bands, **sizes):
 def all_discriminators(bands, crop, conditional, **sizes):
     """One D per band, side by side: [all candidates, then all y], (B, crop, width, 1) each -> logits (B, bands)."""
     widths = [last - first + 1 for first, last in bands]
-    inputs = [keras.Input((crop, width, 1), name=f"{kind}{i}") for kind in ("candidate", "y") for i, width in enumerate(widths)]
+    kinds = ("candidate", "y") if conditional else ("candidate",)
+    inputs = [keras.Input((crop, width, 1), name=f"{kind}{i}") for kind in kinds for i, width in enumerate(widths)]
     logits = []
     for i, width in enumerate(widths):
         network = build_discriminator(width, crop, conditional=conditional, name=f"d{i}", **sizes)
-        logits.append(network([inputs[i], inputs[len(bands) + i]] if conditional else [inputs[i]]))
+        logits.append(network(inputs[i :: len(bands)]))  # candidate and, if conditional, y of this band
     return keras.Model(inputs, keras.layers.Concatenate(dtype="float32", name="logits")(logits), name="discriminators")
 
 
@@ -240,7 +241,8 @@ class GANPostfilter(EnhancementGAN):
             enhanced = self.generator([noisy, self.random_normal(tf.shape(noisy))], training=True)  # bands (B, T, width, 1)
             d_fake = None
             if self.adversarial_weight:
-                fake, real = cut(enhanced) + cut(y), cut(x) + cut(y)
+                n = len(self.discriminator.inputs)  # without conditional_d y is left out
+                fake, real = (cut(enhanced) + cut(y))[:n], (cut(x) + cut(y))[:n]
                 with g_tape.stop_recording(), tf.GradientTape() as d_tape:
                     d_real = self.discriminator(real, training=True)  # (B, bands)
                     d_fake = self.discriminator(fake, training=True)

@@ -247,7 +247,7 @@ class AFM(EnhancementGAN):
     def normalise(self, features):
         """Energies (..., 29) -> zero mean and unit variance of the clean training set: what L_F, D and M see."""
         statistics = self.generator.get_layer("clean_statistics")
-        return (features - statistics.mean) / statistics.std
+        return (tf.cast(features, tf.float32) - statistics.mean) / statistics.std
 
     def adapt(self, examples):
         """Take F's statistics, of noisy input and clean output, from (at most 200) batches of training examples."""

@@ -229,7 +229,8 @@ def normaliser(features):
 def posteriors(model, features, batch_size=32):
     """Senone posteriors of a list of features, as a list of float32 arrays (frames, n_senones) whose rows sum to 1."""
     padded, n_frames = pad([np.asarray(f, np.float32) for f in features])  # left to right: padding changes nothing
-    out = tf.nn.softmax(model.predict(padded, batch_size=batch_size, verbose=0)).numpy()
+    parts = [padded[i : i + batch_size] for i in range(0, len(padded), batch_size)]
+    out = [p for part in parts for p in tf.nn.softmax(model(part, training=False)).numpy()]
     return [p[:n] for p, n in zip(out, n_frames)]
 
 

@@ -25,6 +25,8 @@ from pathlib import Path
 
 import numpy as np
 
+from results import rtf
+
 HERE = Path(__file__).parent
 TORCH_ENV = HERE / ".venv-torch"
 TORCH = "torch==2.13.0"
@@ -152,13 +154,6 @@ def prepare_torch():
         subprocess.run([python, "-m", "pip", "install", "--quiet", TORCH, "numpy", "scipy"], check=True)
 
 
-def processor():
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
-        if line.startswith("model name"):
-            return line.split(":")[1].strip()
-    return platform.processor() or platform.machine()
-
-
 def versions():
     import importlib.metadata
 
@@ -226,7 +221,7 @@ own optimisers. The steps of ganse_tf also log the norms of both gradients. What
 `import ganse_tf`: {imports["import ganse_tf"]:.2f} s. TensorFlow is loaded when first used:
 {imports["import tensorflow"]:.1f} s.
 
-- Machine: {processor()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}
+- Machine: {rtf.processor()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}
 - Versions: {versions()}
 - Load average before and after each line: {", ".join(f"{x:.1f}" for x in load)}. The benchmark itself makes
   {1 if options.one_thread else os.cpu_count()}; more than that means that other jobs shared the cores.{note}

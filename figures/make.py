@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import ganse_tf
-from ganse_tf import catalogue, presets, viz
+from ganse_tf import catalogue, presets, scoring, viz
 from results import make as results
 
 HERE = Path(__file__).parent
@@ -15,14 +15,14 @@ COLAB = "https://colab.research.google.com/github/ganse-tf/ganse_tf/blob/main/no
 
 def papers():
     """Markdown table of the papers whose file is there, and a line that names the missing ones."""
-    lines = ["| class | paper | works on | gives | G / D parameters (trainable) | notebook |", "|---" * 6 + "|"]
-    rows = catalogue.papers()
+    rows, cells = catalogue.papers(), []
     for row in rows:
         found = sorted((HERE.parent / "notebooks").glob(f"*_{row['file'].removesuffix('.py')}.ipynb"))
         notebook = f"[![Open {row['class']} in Colab]({BADGE})]({COLAB}/{found[0].name})" if found else ""
         counts = " / ".join("-" if row[n] is None else f"{row[n]:,}" for n in ("generator", "discriminator"))
-        cells = (f"`{row['class']}`", f"[{row['paper']}]({row['url']})", row["domain"], row["outputs"], counts, notebook)
-        lines.append(f"| {' | '.join(cells)} |")
+        cells.append([f"`{row['class']}`", f"[{row['paper']}]({row['url']})", row["domain"], row["outputs"], counts, notebook])
+    header = ["class", "paper", "works on", "gives", "G / D parameters (trainable)", "notebook"]
+    lines = [scoring.markdown_table(header, cells)]
     missing = [name for name in ganse_tf._MODELS if name not in {row["class"] for row in rows}]
     if missing:
         lines += ["", f"Planned, not in this version: {', '.join(f'`{name}`' for name in missing)}."]
@@ -31,12 +31,12 @@ def papers():
 
 def weights():
     """Markdown table of the released weights; their scores stand in the block "results"."""
-    lines = ["| preset | G parameters | trained (CPU minutes) |", "|---|---|---|"]
+    rows = []
     for name in presets.names():
         card = presets.cards()[name]
         minutes = " + ".join(str(stage["cpu_minutes"]) for stage in card["stages"])
-        lines.append(f"| `{name}` | {card['parameters']:,} | {minutes} |")
-    return lines if presets.names() else ["None in this version."]
+        rows.append([f"`{name}`", f"{card['parameters']:,}", minutes])
+    return [scoring.markdown_table(["preset", "G parameters", "trained (CPU minutes)"], rows)]
 
 
 def main():

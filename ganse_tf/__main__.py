@@ -100,8 +100,7 @@ def list_papers(markdown: Annotated[bool, typer.Option("--markdown", help="Print
         for row in catalogue.papers()
     ]  # fmt: skip
     if markdown:
-        for line in (columns, ["---"] * len(columns), *rows):
-            typer.echo("| " + " | ".join(line) + " |")
+        typer.echo(scoring.markdown_table(columns, rows))
         return
     table = Table(box=box.SIMPLE, pad_edge=False)
     for name in columns:

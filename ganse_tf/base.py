@@ -10,6 +10,8 @@ Why both optimisers are built in ``compile``: Keras builds an optimiser at its f
 Adam or RMSprop from zero.  Built early, weights *and* slots come back bit for bit.
 """
 
+import itertools
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -19,6 +21,8 @@ from ganse_tf.callbacks import NaNGuard
 
 SAMPLE_RATE = 16000  # Hz; every one of the eleven papers works at 16 kHz
 WINDOW = 30 * SAMPLE_RATE  # samples; enhance() works in windows of 30 s, so memory does not grow with the file
+STATISTICS_BATCHES = 200  # at most so many batches are read for mean and deviation
+SILENCE = 1e-6  # RMS, -120 dBFS: below it there is nothing to make louder
 OVERLAP = SAMPLE_RATE  # samples shared by neighbouring windows and cross-faded: 1 s
 
 
@@ -29,6 +33,8 @@ class EnhancementGAN(keras.Model):
         config: the paper file's own constructor arguments, as a dict that JSON can hold (for ``get_config``).
         adversarial_weight: weight of the adversarial term in G's loss; 0 trains G by plain regression and leaves D
             out of the step altogether (the ablation "does D do anything?").
+        level_db: dBFS; `enhance` brings the RMS level of a recording there, where the training was, and its output back.
+            None leaves the level alone.
         seed: seed of every random draw inside the model (z, augmentation noise). The draws depend only on this number
             and on ``self.step``, a saved counter, so a resumed run repeats the uninterrupted one.
 
@@ -45,12 +51,13 @@ class EnhancementGAN(keras.Model):
     padded = False  # True: examples have a free time axis and are padded to the longest of a batch
     window, overlap = WINDOW, OVERLAP  # samples, of enhance()
 
-    def __init__(self, *, config=None, adversarial_weight=1.0, seed=0, **kwargs):
+    def __init__(self, *, config=None, adversarial_weight=1.0, level_db=None, seed=0, **kwargs):
         super().__init__(**kwargs)
         if adversarial_weight < 0:
             raise ValueError(f"adversarial_weight is {adversarial_weight}; it must be >= 0 (0 switches D off).")
         self._config = dict(config or {})
         self.adversarial_weight = float(adversarial_weight)
+        self.level_db = level_db
         self.seed = int(seed)
         self.step = self.add_weight(
             name="step", shape=(), dtype="int32", initializer="zeros", trainable=False, aggregation="only_first_replica"
@@ -149,6 +156,8 @@ class EnhancementGAN(keras.Model):
     def fit(self, x=None, *args, callbacks=None, backup_dir=None, **kwargs):
         """``keras.Model.fit`` with a guard against NaN and, with `backup_dir`, resume after a crash.
 
+        A new model that scales its input first takes the statistics for that from `x` (``adapt``).
+
         Args:
             x: a ``tf.data.Dataset`` from ``ganse_tf.data.examples``.
             callbacks: Keras callbacks. Those that change the learning rate reach G's optimiser only.
@@ -158,6 +167,8 @@ class EnhancementGAN(keras.Model):
         """
         if not self.compiled:
             raise ValueError(f"{type(self).__name__} is not compiled: call model.compile() once before model.fit(...).")
+        if not self.adapted:
+            self.adapt(x)
         callbacks = [NaNGuard(), *(callbacks or [])]
         if backup_dir is not None:
             backup = keras.callbacks.BackupAndRestore(str(backup_dir), save_freq="epoch", double_checkpoint=True)
@@ -166,6 +177,38 @@ class EnhancementGAN(keras.Model):
             backup.on_train_begin()  # Keras restores after it has opened the data, whose order depends on the restored step
         kwargs.setdefault("shuffle", False)  # the dataset shuffles; Keras would warn
         return super().fit(x, *args, callbacks=callbacks, **kwargs)
+
+    # ---- statistics --------------------------------------------------------------------------------------------------
+
+    def add_statistics(self, shape, floor):
+        """For a model that scales its input: weights ``mean`` and ``std`` of that shape; no deviation below `floor`."""
+        self.mean = self.add_weight(name="mean", shape=shape, initializer="zeros", trainable=False)
+        self.std = self.add_weight(name="std", shape=shape, initializer="ones", trainable=False)
+        self.deviation_floor = floor
+
+    @property
+    def adapted(self):
+        """False as long as a model that scales its input has not seen any data."""
+        return not hasattr(self, "std") or bool(np.any(np.array(self.std) != 1.0))
+
+    def adapt(self, examples):
+        """Take mean and deviation from (at most 200) batches of training examples."""
+        total, squares, count = 0.0, 0.0, 0
+        for batch in itertools.islice(examples, STATISTICS_BATCHES):
+            rows = np.asarray(self.statistics_rows(*batch), np.float64)
+            total, squares, count = total + rows.sum(0), squares + np.square(rows).sum(0), count + len(rows)
+        if not count:
+            raise ValueError("No examples to take statistics from: every recording is shorter than one training example.")
+        mean = total / count
+        self.set_statistics(mean, np.sqrt(np.maximum(squares / count - mean**2, self.deviation_floor**2)))
+
+    def set_statistics(self, mean, std):
+        self.mean.assign(mean)
+        self.std.assign(std)
+
+    def statistics_rows(self, *batch):
+        """One batch of training examples -> (rows, *shape of the statistics): what is averaged."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what it takes statistics of.")
 
     # ---- sound -------------------------------------------------------------------------------------------------------
 
@@ -199,17 +242,26 @@ class EnhancementGAN(keras.Model):
         wav = audio.validate(noisy, sample_rate, name="noisy")
         other_rate = sample_rate != self.sample_rate
         enhanced = []
-        for mono in [wav] if wav.ndim == 1 else wav.T:
+        for part in self.channels(wav):
             if other_rate:
-                mono = audio.resample(mono, sample_rate, self.sample_rate)
-                if mono.size == 0:  # a sample or two at a high rate: shorter than one sample at 16 kHz
-                    mono = wav.reshape(-1)[:1]
-            mono = self.enhance_wave(np.ascontiguousarray(mono, np.float32))
+                resampled = audio.resample(part, sample_rate, self.sample_rate)
+                part = resampled if len(resampled) else part[:1]  # a sample or two at a high rate: less than one at 16 kHz
+            gain = self.gain(part)
+            part = self.enhance_wave(np.ascontiguousarray(part * gain, np.float32)) / gain
             if other_rate:
-                mono = audio.resample(mono, self.sample_rate, sample_rate)[: len(wav)]
-                mono = np.pad(mono, (0, len(wav) - len(mono)))
-            enhanced.append(mono)
-        return enhanced[0] if wav.ndim == 1 else np.stack(enhanced, axis=1)
+                part = audio.resample(part, self.sample_rate, sample_rate)[: len(wav)]
+                part = np.pad(part, [(0, len(wav) - len(part)), *[(0, 0)] * (part.ndim - 1)])
+            enhanced.append(part)
+        return enhanced[0] if enhanced[0].ndim == wav.ndim else np.stack(enhanced, axis=1)
+
+    def channels(self, wav):
+        """A recording (n,) or (n, channels) -> the parts that are enhanced one after the other: every channel by itself."""
+        return [wav] if wav.ndim == 1 else wav.T
+
+    def gain(self, wav):
+        """What brings the recording to ``level_db``; 1 for silence."""
+        rms = np.sqrt(np.mean(np.square(wav, dtype=np.float64)))
+        return np.float32(1.0 if self.level_db is None or rms < SILENCE else 10 ** (self.level_db / 20) / rms)
 
     def enhance_wave(self, wav):
         """Enhance float32 (n,) at ``sample_rate`` window by window, cross-fading the seams; (n, 2) if a model hears stereo."""
@@ -257,7 +309,8 @@ class EnhancementGAN(keras.Model):
     # ---- saving ------------------------------------------------------------------------------------------------------
 
     def get_config(self):
-        return {**self._config, "adversarial_weight": self.adversarial_weight, "seed": self.seed, "name": self.name}
+        own = {"adversarial_weight": self.adversarial_weight, "level_db": self.level_db, "seed": self.seed, "name": self.name}
+        return {**self._config, **own}
 
     @classmethod
     def from_config(cls, config):

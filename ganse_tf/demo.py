@@ -228,7 +228,7 @@ class Page:
         first, last = r.history["g_l1"][0], r.history["g_l1"][-1]
         parts = {
             "n_pairs": len(r.pairs), "n_systems": len(r.tables) - 1, "time": _minutes(r.minutes), "version": __version__,
-            "gradient": _gradient(), "floor": f"{FLOOR_DB:.0f}", "hints": self.hints(), "steps": r.steps,
+            "style": _style(), "floor": f"{FLOOR_DB:.0f}", "hints": self.hints(), "steps": r.steps,
             "first_error": f"{first:.4f}", "last_error": f"{last:.4f}", "times": r.paper_times,
             "steps_per_epoch": STEPS_PER_EPOCH, "batch_size": BATCH_SIZE, "curves_table": self.curves_table(),
             "scores": self.scores(), "seed": r.seed, "date": time.strftime("%Y-%m-%d"), "tensorflow": tf.__version__,
@@ -394,9 +394,10 @@ def _palette():
     return (matplotlib.colormaps["magma"](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
 
 
-def _gradient():
-    """The same colours for CSS."""
-    return ", ".join("#{:02x}{:02x}{:02x}".format(*colour) for colour in _palette()[::15])
+def _style():
+    """What all pages look like: page.css, with the palette's colours."""
+    gradient = ", ".join("#{:02x}{:02x}{:02x}".format(*colour) for colour in _palette()[::15])
+    return string.Template(Path(__file__).with_name("page.css").read_text(encoding="utf-8")).substitute(gradient=gradient)
 
 
 def _strip(mag, loudest, levels=256):

@@ -869,3 +869,16 @@ class LearnableSigmoid(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "beta": self.beta, "max_slope": self.max_slope}
+
+
+def upsample(x, factor):
+    """Linear interpolation along time, half-pixel centres: [0, 4] -> [0, 1, 3, 4] for factor 2."""
+    if factor == 1:
+        return x
+    before = keras.ops.concatenate([x[:, :1], x[:, :-1]], axis=1)  # the ends repeat
+    after = keras.ops.concatenate([x[:, 1:], x[:, -1:]], axis=1)
+    phases = []
+    for i in range(factor):
+        offset = (i + 0.5) / factor - 0.5  # of the new sample from the old one, in old samples
+        phases.append((1 - abs(offset)) * x + abs(offset) * (after if offset > 0 else before))
+    return keras.layers.Reshape((-1, x.shape[2]))(keras.ops.stack(phases, axis=2))

@@ -7,7 +7,7 @@ which label, is written in the paper's own ``train_step``.  Every mean runs over
 import tensorflow as tf
 
 
-def _mean(values, mask=None):
+def mean(values, mask=None):
     """Mean of float32 `values`; with a 0/1 `mask` (broadcast over trailing axes) the mean over its ones only."""
     if mask is None:
         return tf.reduce_mean(values)
@@ -32,7 +32,7 @@ def least_squares(scores, label, mask=None):
         >>> float(least_squares(tf.constant([[1.0], [0.0]]), 1.0))
         0.5
     """
-    return _mean(tf.square(tf.cast(scores, tf.float32) - label), mask)
+    return mean(tf.square(tf.cast(scores, tf.float32) - label), mask)
 
 
 def cross_entropy(logits, label, mask=None):
@@ -51,7 +51,7 @@ def cross_entropy(logits, label, mask=None):
         0.6931
     """
     logits = tf.cast(logits, tf.float32)
-    return _mean(tf.nn.sigmoid_cross_entropy_with_logits(tf.fill(tf.shape(logits), float(label)), logits), mask)
+    return mean(tf.nn.sigmoid_cross_entropy_with_logits(tf.fill(tf.shape(logits), float(label)), logits), mask)
 
 
 def saturating(logits, mask=None):
@@ -59,14 +59,14 @@ def saturating(logits, mask=None):
 
     Its gradient vanishes where D is sure (logits << 0); the usual replacement is ``cross_entropy(logits, 1.0)``.
     """
-    return _mean(-tf.nn.softplus(tf.cast(logits, tf.float32)), mask)
+    return mean(-tf.nn.softplus(tf.cast(logits, tf.float32)), mask)
 
 
 def l1(target, estimate, mask=None):
     """Mean absolute error, mean(|target - estimate|)."""
-    return _mean(tf.abs(tf.cast(target, tf.float32) - tf.cast(estimate, tf.float32)), mask)
+    return mean(tf.abs(tf.cast(target, tf.float32) - tf.cast(estimate, tf.float32)), mask)
 
 
 def l2(target, estimate, mask=None):
     """Mean squared error, mean((target - estimate)^2)."""
-    return _mean(tf.square(tf.cast(target, tf.float32) - tf.cast(estimate, tf.float32)), mask)
+    return mean(tf.square(tf.cast(target, tf.float32) - tf.cast(estimate, tf.float32)), mask)

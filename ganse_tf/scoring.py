@@ -253,6 +253,12 @@ class ScoreTable:
         return self.to_markdown()
 
 
+def markdown_table(header, rows):
+    """A header and rows of strings -> Markdown."""
+    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
 def markdown(tables):
     """One Markdown table of means from {label: ScoreTable}; put the noisy row first.
 
@@ -272,8 +278,7 @@ def markdown(tables):
         Failures: none.
     """
     names = tuple(dict.fromkeys(m for table in tables.values() for m in table.metrics))
-    lines = ["|  | " + " | ".join([*(LABELS[m][0] for m in names), "n"]) + " |", "|---" * (len(names) + 2) + "|"]
-    notes = []
+    rows, notes = [], []
     for label, table in tables.items():
         means, failures = table.means(), table.failures()
         cells = []
@@ -281,11 +286,12 @@ def markdown(tables):
             failed = sum(failures.get(m, {}).values())
             value = f"{means[m]:.{LABELS[m][1]}f}" if m in table.metrics and failed < len(table) else "n/a"
             cells.append(f"{value} (n={len(table) - failed})" if 0 < failed < len(table) else value)
-        lines.append("| " + " | ".join([label, *cells, str(len(table))]) + " |")
+        rows.append([label, *cells, str(len(table))])
         for m, reasons in failures.items():
             counted = ", ".join(f"{count} x {reason}" for reason, count in reasons.items())
             notes.append(f"{label}, {LABELS[m][0]}: {sum(reasons.values())} of {len(table)} failed ({counted}).")
-    return "\n".join([*lines, "", *_column_notes(tables, names), " ".join(["Failures:", *(notes or ["none."])])])
+    lines = markdown_table(["", *(LABELS[m][0] for m in names), "n"], rows)
+    return "\n".join([lines, "", *_column_notes(tables, names), " ".join(["Failures:", *(notes or ["none."])])])
 
 
 def _column_notes(tables, names):

@@ -76,11 +76,6 @@ def title(metric):
     return scoring.LABELS[metric][0]
 
 
-def table(header, rows):
-    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
-
-
 # ---- tables ----------------------------------------------------------------------------------------------------------
 
 
@@ -221,7 +216,7 @@ def top():
     """Lines for the README of the project: the short table of the excerpt of real recordings (of the first set without it)."""
     found = load()
     results = next((r for r in found if r.label == "vbd"), found[0])
-    return [f"{results.title}:", "", table(*side_by_side(results))]
+    return [f"{results.title}:", "", scoring.markdown_table(*side_by_side(results))]
 
 
 def readme():
@@ -236,18 +231,19 @@ def readme():
             ABOUT.get(results.label, f"Made from `{results.made_from}`. ")
             + "Left: the same generator trained by plain regression (D off). Right: the paper's training (D on). The noisy "
             "input and the classical filters know no D; they stand on the left.",
-            table(*side_by_side(results)),
+            scoring.markdown_table(*side_by_side(results)),
         ]
         if changes[1]:
             parts += ["**What D changes.** D on minus D off, file by file: mean and, in brackets, 95 % bootstrap interval "
-                      "over the files. One training each: another seed may say something else.", table(*changes)]  # fmt: skip
+                      "over the files. One training each: another seed may say something else.",
+                      scoring.markdown_table(*changes)]  # fmt: skip
         parts += ["**Released speech enhancers that score below the noisy input:**" + ("" if below else " none.")]
         parts += ["\n".join(below)] if below else []
-        parts += [f"All measures of the {results.title}:", table(*everything(results)), speed()]
+        parts += [f"All measures of the {results.title}:", scoring.markdown_table(*everything(results)), speed()]
     if tasks := own_tasks({results.title for results in found}):
         parts += ["## Other tasks", "Scores that the systems got on their own task, from their cards:", "\n".join(tasks)]
     excerpt = next((r for r in found if r.label == "vbd"), Results("", "", "", 0, {}, {}))
-    parts += [PAPERS, table(*on_voicebank(excerpt)), ELSEWHERE, table(*elsewhere(excerpt))]
+    parts += [PAPERS, scoring.markdown_table(*on_voicebank(excerpt)), ELSEWHERE, scoring.markdown_table(*elsewhere(excerpt))]
     return "\n\n".join(parts) + "\n"
 
 

@@ -52,7 +52,7 @@ def write():
             break
         blocks.append(block)
     parts = {
-        "gradient": demo._gradient(), "floor": f"{demo.FLOOR_DB:.0f}", "version": __version__, "examples": "\n".join(blocks),
+        "style": demo._style(), "floor": f"{demo.FLOOR_DB:.0f}", "version": __version__, "examples": "\n".join(blocks),
         "picker": "\n".join(choice(i, pair) for i, pair in enumerate(pairs[: len(blocks)])),
         "systems": count(len(results.systems()), "system"), "scores": scores(results), "title": html.escape(results.title),
         "made_from": html.escape(results.made_from), "kbps": kbps(pairs[0]),

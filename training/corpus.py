@@ -12,6 +12,7 @@ from ganse_tf import data
 
 QUIET_DB = 33.0  # dr_db = 95th minus 5th percentile of frame level; below this the "clean" target is itself noisy
 VALID_NOISES = ("blanket/city", "esc10/sea_waves", "gui_project/farm", "speech_commands/running_tap")
+LEVELS_DB = (-36.0, -18.0)  # of the clean speech
 VALID_SNRS = (0.0, 5.0, 10.0, 15.0)
 LICENCES = "LibriSpeech CC BY 4.0; Picovoice barista Apache-2.0; noises CC0, CC BY 3.0/4.0 or public domain"
 
@@ -33,7 +34,7 @@ def noise_files(folder):
     return [str(f) for f in files if f not in held_out], [str(f) for f in held_out]
 
 
-def training_mixer(folder, seconds, length, seed, snr_db=(-5.0, 20.0), level_db=(-36.0, -18.0)):
+def training_mixer(folder, seconds, length, seed, snr_db=(-5.0, 20.0), level_db=LEVELS_DB):
     """Endless training pairs: every epoch new mixtures."""
     return data.Mixer(speech_files(folder)[0], noise_files(folder)[0], snr_db=snr_db, seconds=seconds, level_db=level_db,
                       length=length, seed=seed)  # fmt: skip
@@ -63,12 +64,3 @@ def validation_pairs(folder, n=24, seconds=4.0, seed=7):
         noisy, clean = data.mix(clean[: int(seconds * rate)], audio.read(kind)[0], snr, name=name, seed=seed)
         pairs.append(data.Pair(name, noisy, clean, rate, noise=kind, snr_db=snr, split="valid"))
     return pairs
-
-
-def noisy_scores(pairs):
-    """Mean PESQ-WB, STOI and SI-SDR of the noisy input itself."""
-    from ganse_tf import metrics
-
-    loaded = [(p.name, *p.load()) for p in pairs]
-    scored = ((name, clean, noisy, rate) for name, noisy, clean, rate in loaded)
-    return metrics.score_pairs(scored, ("pesq_wb", "stoi", "si_sdr"), progress=False).means()

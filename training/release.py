@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 import ganse_tf
-from benchmarks.learn.common import in_memory
+from benchmarks.learn import common
 from ganse_tf import callbacks, data, optimizers, presets
 from training import corpus
 
@@ -28,12 +28,13 @@ STOI_PENALTY, SI_SDR_PENALTY = 10.0, 0.2  # PESQ-WB points per unit of STOI, and
 D_RATE = 2e-4  # Adam's step for D in stage 2
 
 
-def adam(rate, **kwargs):
-    return optimizers.FusedAdam(rate, beta_1=0.5, **kwargs)
+def adam(rate, beta_1=0.5, **kwargs):
+    return optimizers.FusedAdam(rate, beta_1=beta_1, **kwargs)
 
 
 # build: the model; batch: examples; pairs: mixtures per epoch; seconds: of each; rate: Adam's first step, epochs: both of
-# stage 1 and 2; task: of a system that is not for the ear; memory: make the examples once (they cost more than the steps).
+# stage 1 and 2; beta: Adam's beta_1 in stage 1 (0.5 in stage 2); level: dBFS of the clean speech; task: of a system that is
+# not for the ear; memory: make the examples once (they cost more than the steps).
 # MetricGAN differs from MetricGAN+: strides make D 12 times cheaper, D starts alone, a regression term stays in G's loss.
 RECIPES = {
     "metricgan": dict(
@@ -64,8 +65,8 @@ RECIPES = {
         build=ganse_tf.CPGAN.tiny, batch=(8, 8), pairs=(500, 400), seconds=0.512, rate=(1e-3, 2e-4), epochs=(12, 4),
     ),
     "fsegan": dict(
-        build=lambda **k: ganse_tf.FSEGAN.tiny(**k), batch=(8, 8), pairs=(240, 160), seconds=2.59, rate=(1e-3, 2e-4),
-        epochs=(12, 4), task="recogniser",
+        build=ganse_tf.FSEGAN.tiny, batch=(8, 8), pairs=(400, 240), seconds=2.59, rate=(2e-3, 2e-4), beta=0.9,
+        epochs=(14, 5), task="recogniser",
     ),
     "afm": dict(
         build=lambda **k: ganse_tf.AFM.tiny(units=128, projection=64, **k), batch=(16, 16), pairs=(640, 320), rate=(2e-3, 5e-4),
@@ -142,19 +143,21 @@ def stage(name, number, model, folder, work, seed):
     recipe = RECIPES[name]
     batch, length, rate, epochs = (recipe[key][number - 1] for key in ("batch", "pairs", "rate", "epochs"))
     rates = rate, 1e-3 if name == "metricgan" else min(rate, D_RATE)
-    model.compile(adam(rates[0], global_clipnorm=5.0), adam(rates[1]))
+    beta_1 = recipe.get("beta", 0.5) if number == 1 else 0.5
+    model.compile(adam(rates[0], beta_1, global_clipnorm=5.0), adam(rates[1]))
     task = recipe.get("task")
     if task == "synthesiser":
         pairs = corpus.oversmoothed_pairs(folder)
     else:
-        pairs = corpus.training_mixer(folder, recipe.get("seconds", 2.0), length, seed + number)
+        level = recipe.get("level", corpus.LEVELS_DB)
+        pairs = corpus.training_mixer(folder, recipe.get("seconds", 2.0), length, seed + number, level_db=level)
     if recipe.get("memory"):
-        dataset = in_memory(data.examples(pairs, model, batch_size=4096, shuffle=False))(batch, seed)
+        dataset = common.in_memory(data.examples(pairs, model, batch_size=4096, shuffle=False))(batch, seed)
     else:
         dataset = data.examples(pairs, model, batch_size=batch, seed=seed)
     valid = corpus.validation_pairs(folder)
     listen = [] if task else [callbacks.PerceptualValidation(valid)]
-    noisy = None if task else corpus.noisy_scores(valid)
+    noisy = None if task else common.score(valid)
     best = KeepBest(work / f"{name}_stage{number}.npz", noisy, getattr(model, "d_first_epochs", 0))
     clock = Clock(work / f"{name}_stage{number}.minutes")
     done = work / f"{name}_stage{number}.done"

@@ -12,20 +12,15 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.learn import common
-from ganse_tf import data, optimizers
+from ganse_tf import data
 from ganse_tf.downstream import classical
-from ganse_tf.models.cgan import BETA_1, CGAN, concatenate
+from ganse_tf.models.cgan import CGAN, concatenate
 
 KINDS = ("babble", "white", "pink", "engine")
 TRAIN_SNRS_DB, TEST_SNRS_DB = (10, 20), (0, 5, 10, 15, 20)  # section 4.1
 METRICS = ("si_sdr", "pesq_wb", "stoi")
 LEARNING_RATE = 1e-3  # at the start
 TEST_PAIRS = 40
-
-
-def cosine(updates):
-    """Adam whose learning rate falls to 0 over so many updates."""
-    return optimizers.FusedAdam(keras.optimizers.schedules.CosineDecay(LEARNING_RATE, updates), beta_1=BETA_1)
 
 
 def patches(seed, rounds=2):
@@ -39,7 +34,7 @@ def trained(steps, seed, **kwargs):
     keras.utils.set_random_seed(seed)
     model = CGAN.tiny(seed=seed, **kwargs)
     batches = data.examples(patches(seed), model, batch_size=1, seed=seed)
-    return model, common.train(model, batches, steps, cosine(steps * model.g_steps), cosine(steps))
+    return model, common.train(model, batches, steps, *(common.adam(LEARNING_RATE, n * steps) for n in (model.g_steps, 1)))
 
 
 def row(name, pairs, enhance):

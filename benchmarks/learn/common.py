@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ganse_tf import data, scoring
+from ganse_tf import data, optimizers, scoring
 from ganse_tf.version import __version__
 
 FOLDER = Path(__file__).parent
@@ -36,6 +36,11 @@ def train(model, batches, steps, g_optimizer=None, d_optimizer=None):
     start = time.process_time()
     model.fit(batches, epochs=10**6, callbacks=[_StopAt(steps)], verbose=0 if steps < 2 else 2)
     return (time.process_time() - start) / 60
+
+
+def adam(rate, updates, **kwargs):
+    """Adam(beta_1=0.5) whose rate falls to 0 over so many updates, by half a cosine."""
+    return optimizers.FusedAdam(keras.optimizers.schedules.CosineDecay(rate, updates), beta_1=0.5, **kwargs)
 
 
 def in_memory(batches):
@@ -76,8 +81,7 @@ def markdown(rows, decimals=2):
             return f"{value:.{4 if 0 < abs(value) < 0.1 else decimals}f}"
         return str(value)
 
-    lines = ["| " + " | ".join(rows[0]) + " |", "|---" * len(rows[0]) + "|"]
-    return "\n".join(lines + ["| " + " | ".join(text(v) for v in row.values()) + " |" for row in rows])
+    return scoring.markdown_table(rows[0], [[text(v) for v in row.values()] for row in rows])
 
 
 def report(name, title, parts, seed, cpu_minutes, command=None):

@@ -11,7 +11,6 @@ import keras
 from benchmarks.learn import common
 from ganse_tf import data
 from ganse_tf.models.segan import SEGAN
-from ganse_tf.optimizers import FusedAdam
 
 KINDS, SNRS_DB = ("babble", "engine", "pink", "wind"), (-5, 0, 5)
 BATCH, LEARNING_RATE, D_LEARNING_RATE = 4, 1e-3, 2e-4
@@ -25,11 +24,6 @@ def batches(model, seed, segments=512):
         snr_choices=SNRS_DB, seed=seed,
     )  # fmt: skip
     return data.examples(mixer, model, batch_size=BATCH, seed=seed)
-
-
-def adam(rate, steps):
-    schedule = keras.optimizers.schedules.CosineDecay(rate, steps)
-    return FusedAdam(schedule, beta_1=0.5, global_clipnorm=UPDATE_NORM)
 
 
 def row(name, pairs, enhance):
@@ -49,7 +43,7 @@ def main():
     for name, kwargs in {"D off": dict(adversarial_weight=0.0), "D on": {}}.items():
         keras.utils.set_random_seed(args.seed)
         model = SEGAN.tiny(seed=args.seed, **kwargs)
-        rates = adam(LEARNING_RATE, args.steps), adam(D_LEARNING_RATE, args.steps)
+        rates = (common.adam(rate, args.steps, global_clipnorm=UPDATE_NORM) for rate in (LEARNING_RATE, D_LEARNING_RATE))
         minutes += common.train(model, batches(model, args.seed), args.steps, *rates)
         rows.append(row(name, pairs, model.enhance))
     text = (

@@ -24,7 +24,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ganse_tf import data, metrics, noises
+from ganse_tf import data, metrics, noises, scoring
 from ganse_tf.layers import FastBLSTM
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -301,6 +301,5 @@ def compare(train_set, test_set, enhancers, epochs=20, retrain_epochs=6, seed=0)
 
 def table(rows):
     """Markdown text of the rows of `compare`."""
-    lines = ["| recogniser | test | enhancer | WER % |", "|---|---|---|---|"]
-    lines += [f"| {r['recogniser']} | {r['test']} | {r['enhancer']} | {100 * r['wer']:.1f} |" for r in rows]
-    return "\n".join(lines)
+    cells = ([r["recogniser"], r["test"], r["enhancer"], f"{100 * r['wer']:.1f}"] for r in rows)
+    return scoring.markdown_table(["recogniser", "test", "enhancer", "WER %"], cells)

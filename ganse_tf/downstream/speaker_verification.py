@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ganse_tf import audio, data, metrics
+from ganse_tf import audio, data, metrics, scoring
 
 N_MFCC = 19  # times three = the paper's 57
 FRAME_SECONDS, HOP_SECONDS = 0.025, 0.010
@@ -264,12 +264,11 @@ def verify(protocol, front_ends, noise, snrs_db=TEST_SNRS_DB, multi_condition=Fa
 def table(rows):
     """Markdown text of the rows of `verify`: one line per front end, EER in % per SNR and the mean."""
     snrs = list(dict.fromkeys(row["snr_db"] for row in rows))
-    lines = ["| EER % | " + " | ".join("clean" if s is None else f"{s} dB" for s in snrs) + " | mean |"]
-    lines.append("|---" * (len(snrs) + 2) + "|")
+    lines = []
     for name in dict.fromkeys(row["front_end"] for row in rows):
         eers = [100 * row["eer"] for row in rows if row["front_end"] == name]
-        lines.append(f"| {name} | " + " | ".join(f"{e:.2f}" for e in [*eers, np.mean(eers)]) + " |")
-    return "\n".join(lines)
+        lines.append([name, *(f"{e:.2f}" for e in [*eers, np.mean(eers)])])
+    return scoring.markdown_table(["EER %", *("clean" if s is None else f"{s} dB" for s in snrs), "mean"], lines)
 
 
 def _noisy(wav, noise, snr_db, part, seed):

@@ -39,8 +39,6 @@ Differs from the paper
   1, on the noisy STFT. It is a listening aid: 29 bands are too coarse to remove noise between the harmonics of a voice.
 """
 
-import itertools
-
 import keras
 import numpy as np
 import tensorflow as tf
@@ -64,8 +62,6 @@ STFT = dict(n_fft=512, hop_length=160, win_length=400, window="hamming")  # the 
 MEL = dict(n_fft=512, sample_rate=SAMPLE_RATE, fmin=0.0, fmax=None)
 FLOOR = 1e-8  # power, as in senone.lfb
 STRETCH = 100  # frames, 1 s: length of a training example of `examples`
-DEVIATION_FLOOR = 1e-3
-STATISTICS_BATCHES = 200  # at most so many batches are read for mean and variance
 
 
 def feedback_lstm(units, projection):
@@ -128,6 +124,7 @@ class AFM(EnhancementGAN):
 
     paper = "Meng, Li, Gong, Juang 2018: Adversarial feature-mapping for speech enhancement"
     url = "https://arxiv.org/abs/1809.02251"
+    deviation_floor = 1e-3
     domain = "log-mel filterbank"
     outputs = "features"
     padded = True
@@ -200,14 +197,14 @@ class AFM(EnhancementGAN):
                 d_fake = self.discriminator(self.reversal(mapped), training=True)  # backwards: times -lambda
                 d_loss = self.discriminator_loss(d_real, d_fake, mask)
                 total += d_loss
-                report = dict(d_loss=d_loss, d_real=masked_mean(d_real, mask), d_fake=masked_mean(d_fake, mask))
+                report = dict(d_loss=d_loss, d_real=losses.mean(d_real, mask), d_fake=losses.mean(d_fake, mask))
             if self.senone_aware:
                 labels = self.labels_of(data)  # (B, T), -1 in the padding
                 logits = self.acoustic_model(self.to_acoustic_model(mapped), training=True)  # backwards: times lambda_2
                 m_loss = senone.cross_entropy(labels, logits)
                 total += m_loss
                 wrong = tf.cast(tf.argmax(logits, -1, tf.int32) != labels, tf.float32)
-                report |= dict(m_loss=m_loss, senone_error=masked_mean(wrong[..., None], mask))
+                report |= dict(m_loss=m_loss, senone_error=losses.mean(wrong[..., None], mask))
             if self.per_frame:
                 total *= tf.reduce_sum(mask)
         report |= self.minimise_together(tape, total)
@@ -249,24 +246,18 @@ class AFM(EnhancementGAN):
         statistics = self.generator.get_layer("clean_statistics")
         return (tf.cast(features, tf.float32) - statistics.mean) / statistics.std
 
-    def adapt(self, examples):
-        """Take F's statistics, of noisy input and clean output, from (at most 200) batches of training examples."""
-        sums, squares, count = [0.0, 0.0], [0.0, 0.0], 0
-        for *features, mask in (batch[:3] for batch in itertools.islice(examples, STATISTICS_BATCHES)):
-            valid = np.asarray(mask) > 0
-            for i, frames in enumerate(np.asarray(x, np.float64)[valid] for x in features):
-                sums[i], squares[i] = sums[i] + frames.sum(0), squares[i] + np.square(frames).sum(0)
-            count += valid.sum()
-        for name, total, square in zip(("noisy_statistics", "clean_statistics"), sums, squares):
-            mean = total / count
-            std = np.sqrt(np.maximum(square / count - mean**2, DEVIATION_FLOOR**2))
-            self.generator.get_layer(name).set_weights([mean, std])
+    @property
+    def std(self):
+        """Deviations of the clean energies, (29,): kept inside F, like all statistics of AFM."""
+        return self.generator.get_layer("clean_statistics").std
 
-    def fit(self, x=None, *args, **kwargs):
-        """`EnhancementGAN.fit`; a new model first takes its statistics from `x`."""
-        if np.all(np.array(self.generator.get_layer("clean_statistics").std) == 1.0):
-            self.adapt(x)
-        return super().fit(x, *args, **kwargs)
+    def statistics_rows(self, noisy, clean, mask, *_):
+        """Noisy features and clean energies of the frames under the mask, side by side: (rows, 87 + 29)."""
+        return tf.boolean_mask(tf.concat([noisy, clean], -1), mask > 0)
+
+    def set_statistics(self, mean, std):
+        for name, part in (("noisy_statistics", slice(None, -BANDS)), ("clean_statistics", slice(-BANDS, None))):
+            self.generator.get_layer(name).set_weights([mean[part], std[part]])
 
     def map_features(self, noisy):
         """(n,) noisy waveform, n >= 400 -> mapped energies, float32 (T, 29): what a recogniser gets."""
@@ -331,8 +322,3 @@ class AFM(EnhancementGAN):
         mapped = self.generator(senone.add_deltas(static)[None], training=False)[0]
         gain = signal.mel_gain_to_bins(tf.exp(0.5 * tf.minimum(mapped - static, 0.0)), **MEL)  # (T, 257)
         return signal.istft(tf.cast(gain, tf.complex64) * spec, tf.shape(noisy)[0], **STFT)
-
-
-def masked_mean(values, mask):
-    """Mean of (B, T, 1) over the frames under `mask` (B, T)."""
-    return tf.reduce_sum(values[..., 0] * mask) / tf.maximum(tf.reduce_sum(mask), 1.0)

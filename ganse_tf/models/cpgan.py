@@ -35,6 +35,8 @@ Differs from the paper (not in the sources -> our choice; effect not measured un
   shift, so every sample is judged. `local_reduction="mean"` puts the mean loss in place of the worst segment's.
 - All losses but the known one, their weights (1, 1, 100), and whether the paper has an L1 term at all.
 - Adam(2e-4, 0.5, 0.999), G's gradient norm at most 5, one step of both D per step of G.
+- `input_skip=True` adds the noisy waveform to G's last layer: the way up interpolates and has little above 4 kHz. Off by
+  default; `tiny()` has it.
 - Pre-emphasis 0.95 as SEGAN (`emphasis=0` switches it off); no z, as none is drawn.
 - Inference: windows of 16384 samples, hop 8192, Hann cross-fade; `inference="blocks"` puts windows side by side.
 - Data: VoiceBank + DEMAND; no result of the paper was available to us.
@@ -62,7 +64,7 @@ EMPHASIS = 0.95
 LEARNING_RATE, BETA_1, CLIP_NORM = 2e-4, 0.5, 5.0
 
 
-def build_generator(segment=SEGMENT, channels=CHANNELS, growth=GROWTH, pyramid=PYRAMID, kernel=KERNEL):
+def build_generator(segment=SEGMENT, channels=CHANNELS, growth=GROWTH, pyramid=PYRAMID, kernel=KERNEL, input_skip=False):
     """The pyramid of Fig. 1: five dense blocks down, added up from coarse to fine, joined at a quarter of the length."""
     noisy = keras.Input((segment, 1), name="noisy")  # (B, 16384, 1)
     x = conv(noisy, growth, kernel, name="stem")  # (B, 16384, 32)
@@ -73,12 +75,14 @@ def build_generator(segment=SEGMENT, channels=CHANNELS, growth=GROWTH, pyramid=P
     first, *others = laterals  # block 1 does not belong to the pyramid, only to the head
     maps = [others.pop()]  # P5
     for lateral in reversed(others):
-        maps.append(keras.layers.Add()([upsample(maps[-1], 2), lateral]))  # P4, P3, P2: (B, 1024 / 2048 / 4096, 128)
+        maps.append(keras.layers.Add()([layers.upsample(maps[-1], 2), lateral]))  # P4, P3, P2: (B, 1024 / 2048 / 4096, 128)
     factors = [2**i for i in reversed(range(len(maps)))]  # 8, 4, 2, 1
-    x = keras.layers.Concatenate(name="maps")([upsample(m, f) for m, f in zip(maps, factors)])  # (B, 4096, 512)
+    x = keras.layers.Concatenate(name="maps")([layers.upsample(m, f) for m, f in zip(maps, factors)])  # (B, 4096, 512)
     x = conv(x, pyramid, kernel, name="fuse")  # (B, 4096, 128)
-    x = keras.layers.Add(name="head")([upsample(x, 2), first])  # (B, 8192, 128)
-    x = keras.layers.Conv1D(1, kernel, padding="same", name="to_wave")(upsample(x, 2))  # (B, 16384, 1)
+    x = keras.layers.Add(name="head")([layers.upsample(x, 2), first])  # (B, 8192, 128)
+    x = keras.layers.Conv1D(1, kernel, padding="same", name="to_wave")(layers.upsample(x, 2))  # (B, 16384, 1)
+    if input_skip:
+        x = keras.layers.Add(name="input_skip")([x, noisy])  # the network finds what to take away
     enhanced = keras.layers.Activation("tanh", dtype="float32", name="enhanced")(x)
     return keras.Model(noisy, enhanced, name="generator")
 
@@ -95,19 +99,6 @@ def conv(x, width, kernel, name, strides=1):
     """Convolution and LeakyReLU."""
     x = layers.FastConv1D(width, kernel, strides=strides, padding="same", name=name)(x)
     return keras.layers.LeakyReLU(negative_slope=LEAK, name=f"{name}_leaky")(x)
-
-
-def upsample(x, factor):
-    """Linear interpolation along time, half-pixel centres: [0, 4] -> [0, 1, 3, 4] for factor 2."""
-    if factor == 1:
-        return x
-    before = keras.ops.concatenate([x[:, :1], x[:, :-1]], axis=1)  # the ends repeat
-    after = keras.ops.concatenate([x[:, 1:], x[:, -1:]], axis=1)
-    phases = []
-    for i in range(factor):
-        offset = (i + 0.5) / factor - 0.5  # of the new sample from the old one, in old samples
-        phases.append((1 - abs(offset)) * x + abs(offset) * (after if offset > 0 else before))
-    return keras.layers.Reshape((factor * x.shape[1], x.shape[2]))(keras.ops.stack(phases, axis=2))
 
 
 def build_discriminator(segment=SEGMENT, widths=D_WIDTHS, kernel=KERNEL):
@@ -164,6 +155,7 @@ class CPGAN(EnhancementGAN):
         emphasis: coefficient of the pre-emphasis, 0 for none.
         inference: "crossfade" or "blocks" (see the module's docstring).
         kernel: of every convolution but the 1x1. Paper: 31.
+        input_skip: add the noisy waveform before G's tanh.
         adversarial_weight, seed: see `EnhancementGAN`. 0 leaves both D out.
 
     Example:
@@ -183,12 +175,12 @@ class CPGAN(EnhancementGAN):
     def __init__(
         self, segment=SEGMENT, channels=CHANNELS, growth=GROWTH, pyramid=PYRAMID, d_widths=D_WIDTHS, lengths=LENGTHS,
         local_widths=LOCAL_WIDTHS, l1_weight=L1_WEIGHT, global_weight=GLOBAL_WEIGHT, local_weight=LOCAL_WEIGHT,
-        local_reduction="min", emphasis=EMPHASIS, inference="crossfade", kernel=KERNEL, **kwargs,
+        local_reduction="min", emphasis=EMPHASIS, inference="crossfade", kernel=KERNEL, input_skip=False, **kwargs,
     ):  # fmt: skip
         config = dict(segment=segment, channels=list(channels), growth=growth, pyramid=pyramid, d_widths=list(d_widths),
                       lengths=list(lengths), local_widths=list(local_widths), l1_weight=l1_weight, emphasis=emphasis,
                       global_weight=global_weight, local_weight=local_weight, local_reduction=local_reduction,
-                      inference=inference, kernel=kernel)  # fmt: skip
+                      inference=inference, kernel=kernel, input_skip=input_skip)  # fmt: skip
         super().__init__(config=config, **kwargs)
         halvings = 2 ** len(channels)
         if segment % halvings:
@@ -208,7 +200,7 @@ class CPGAN(EnhancementGAN):
         self.window, self.overlap = 8 * segment, self.hop  # of enhance(): first blocks work at full rate, so 8 s at once
         self.l1_weight, self.local_reduction = l1_weight, local_reduction
         self.global_weight, self.local_weight = global_weight, local_weight
-        self.generator = build_generator(segment, tuple(channels), growth, pyramid, kernel)
+        self.generator = build_generator(segment, tuple(channels), growth, pyramid, kernel, input_skip)
         self.discriminator = build_discriminator(segment, tuple(d_widths), kernel)
         self.local_discriminator = build_local_discriminator(tuple(local_widths), kernel=kernel)
 
@@ -216,7 +208,8 @@ class CPGAN(EnhancementGAN):
     def tiny(cls, **kwargs):
         """The same networks, a quarter as long and much thinner, kernels of 15 (G 0.15 M): minutes on two CPU cores."""
         small = dict(segment=4096, channels=(8, 16, 24, 32, 48), growth=6, pyramid=16, kernel=15, lengths=(1024, 2048),
-                     d_widths=(8, 8, 16, 16, 32, 32, 64, 64), local_widths=(8, 16, 24, 32, 64))  # fmt: skip
+                     d_widths=(8, 8, 16, 16, 32, 32, 64, 64), local_widths=(8, 16, 24, 32, 64),
+                     input_skip=True)  # fmt: skip
         return cls(**{**small, **kwargs})
 
     def default_optimizers(self):

@@ -42,7 +42,6 @@ Differs from the paper (what its text leaves open -> our choice; effects not mea
 import itertools
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from ganse_tf import losses, optimizers, signal
@@ -54,6 +53,7 @@ CONTEXT = 5  # frames per window
 SIDE = CONTEXT // 2
 SHORTEST = (CONTEXT - 1) * STFT["hop_length"]  # samples that give five frames: 64 ms
 SMM_CLIP = 10.0
+STD_FLOOR = 1e-5  # of the deviation of a bin
 UNITS_WITH_Z, UNITS_WITHOUT_Z = 1124, 1024  # in G's three hidden layers; D's have twice as many
 Z_SIZE = 100
 DROPOUT = 0.2
@@ -65,7 +65,6 @@ LEAK = 0.3  # LeakyReLU in D, SEGAN's
 HEADS = {  # target -> G's last activation, and where it starts: masks of 0.5 (atanh(-0.9) = -1.47)
     "scaled_smm": ("tanh", -1.47), "smm": ("relu", 0.5), "irm": ("sigmoid", 0.0), "stft": ("relu", 0.5),
 }  # fmt: skip
-STATISTICS_BATCHES = 200  # at most so many batches are read for mean and variance
 
 
 @keras.saving.register_keras_serializable(package="ganse_tf")
@@ -192,8 +191,7 @@ class DNNGAN(EnhancementGAN):
         self.streams = itertools.count()
         self.generator = build_generator(units, Z_SIZE if use_z else 0, target, bn_position)
         self.discriminator = build_discriminator(d_units or 2 * units, bn_position)
-        self.mean = self.add_weight(name="mean", shape=(BINS,), initializer="zeros", trainable=False)
-        self.std = self.add_weight(name="std", shape=(BINS,), initializer="ones", trainable=False)
+        self.add_statistics((BINS,), STD_FLOOR)
         for layer in (*self.generator.layers, *self.discriminator.layers):
             if isinstance(layer, DrawnDropout):
                 layer.draw = self.draw
@@ -271,21 +269,9 @@ class DNNGAN(EnhancementGAN):
 
     # ---- features ----------------------------------------------------------------------------------------------------
 
-    def adapt(self, examples):
-        """Take mean and standard deviation per bin from (at most 200) batches of training examples."""
-        total, squares, count = np.zeros(BINS), np.zeros(BINS), 0
-        for noisy, _ in itertools.islice(examples, STATISTICS_BATCHES):
-            frames = np.asarray(noisy, np.float64).reshape(-1, BINS)
-            total, squares, count = total + frames.sum(0), squares + np.square(frames).sum(0), count + len(frames)
-        mean = total / count
-        self.mean.assign(mean)
-        self.std.assign(np.sqrt(np.maximum(squares / count - mean**2, 1e-10)))
-
-    def fit(self, x=None, *args, **kwargs):
-        """`EnhancementGAN.fit`; a new model first takes its input statistics from `x`."""
-        if np.all(np.array(self.std) == 1.0):
-            self.adapt(x)
-        return super().fit(x, *args, **kwargs)
+    def statistics_rows(self, noisy, clean):
+        """Magnitudes of the noisy frames, (rows, 257)."""
+        return tf.reshape(noisy, [-1, BINS])
 
     def normalise(self, noisy):
         """Windows of magnitudes (B, 1285) -> zero mean, unit variance."""

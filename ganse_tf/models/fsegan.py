@@ -41,13 +41,11 @@ Differs from the paper
   each enhancer is worth to each recogniser there: benchmarks/learn/fsegan.md.
 """
 
-import itertools
-
 import keras
 import numpy as np
 import tensorflow as tf
 
-from ganse_tf import audio, losses, optimizers, signal
+from ganse_tf import losses, optimizers, signal
 from ganse_tf.base import EnhancementGAN
 
 STFT = dict(n_fft=1024, hop_length=160, win_length=512)  # 32 ms window, 10 ms hop, section 3.2; n_fft ours
@@ -60,7 +58,6 @@ LEAK, BN_EPSILON, INIT = 0.2, 1e-5, 0.02  # affinelayer
 L1_WEIGHT = 100.0  # eq. 2
 LEARNING_RATE, BETA_1 = 2e-4, 0.5  # Adam, affinelayer
 STD_FLOOR = 1e-3  # a band that never changes would otherwise divide by zero
-STATISTICS_BATCHES = 200  # at most so many batches are read for mean and deviation
 
 
 def build_generator(in_channels=2, filters=FILTERS, use_bias=False):
@@ -171,8 +168,7 @@ class FSEGAN(EnhancementGAN):
         self.in_channels, self.l1_weight, self.window_hop = in_channels, l1_weight, window_hop
         self.generator = build_generator(in_channels, filters, use_bias)
         self.discriminator = build_discriminator(in_channels, d_filters, use_bias, decisions)
-        self.mean = self.add_weight(name="mean", shape=(BANDS,), initializer="zeros", trainable=False)
-        self.std = self.add_weight(name="std", shape=(BANDS,), initializer="ones", trainable=False)
+        self.add_statistics((BANDS,), STD_FLOOR)
 
     @classmethod
     def tiny(cls, **kwargs):
@@ -227,22 +223,9 @@ class FSEGAN(EnhancementGAN):
         """Log-mel (..., 128 bands, channels) -> zero mean, unit deviation per band."""
         return (features - self.mean[:, None]) / self.std[:, None]
 
-    def adapt(self, examples):
-        """Take mean and deviation per band, noisy and clean pooled, from (at most 200) batches of training examples."""
-        total, squares, count = np.zeros(BANDS), np.zeros(BANDS), 0
-        for sides in itertools.islice(examples, STATISTICS_BATCHES):
-            for side in sides[:2]:
-                frames = np.moveaxis(np.asarray(side, np.float64), 2, -1).reshape(-1, BANDS)
-                total, squares, count = total + frames.sum(0), squares + np.square(frames).sum(0), count + len(frames)
-        mean = total / count
-        self.mean.assign(mean)
-        self.std.assign(np.sqrt(np.maximum(squares / count - mean**2, STD_FLOOR**2)))
-
-    def fit(self, x=None, *args, **kwargs):
-        """`EnhancementGAN.fit`; a new model first takes its statistics from `x`."""
-        if np.all(np.array(self.std) == 1.0):
-            self.adapt(x)
-        return super().fit(x, *args, **kwargs)
+    def statistics_rows(self, *sides):
+        """Log-mel frames, noisy and clean pooled, (rows, 128)."""
+        return tf.concat([tf.reshape(tf.einsum("btfc->btcf", side), [-1, BANDS]) for side in sides], 0)
 
     def preprocess(self, noisy, clean):
         """Noisy (n,) or (n, 2) and clean (n,) -> windows (k, 128, 128, C), (k, 128, 128, 1) with half overlap, tail dropped.
@@ -303,15 +286,9 @@ class FSEGAN(EnhancementGAN):
 
     # ---- sound, to listen (not in the paper) -------------------------------------------------------------------------
 
-    def enhance(self, noisy, sample_rate=EnhancementGAN.sample_rate):
-        """`EnhancementGAN.enhance`; a model for two microphones reads both channels of a stereo recording at once."""
-        wav = audio.validate(noisy, sample_rate, name="noisy")
-        if self.in_channels == 1 or wav.shape[1:] != (2,):
-            return super().enhance(noisy, sample_rate)
-        stereo = audio.resample(wav, sample_rate, self.sample_rate)
-        enhanced = self.enhance_wave(stereo if len(stereo) else wav[:1])  # (m, 2)
-        enhanced = audio.resample(enhanced, self.sample_rate, sample_rate)[: len(wav)]
-        return np.pad(enhanced, [(0, len(wav) - len(enhanced)), (0, 0)])
+    def channels(self, wav):
+        """As in the base; a model for two microphones reads both channels of a stereo recording at once."""
+        return [wav] if self.in_channels == 2 and wav.shape[1:] == (2,) else super().channels(wav)
 
     def enhance_segment(self, noisy):
         """(n,) or (n, C) -> the same: mel gains exp(G(x) - x) <= 1 on the noisy STFT of each channel, noisy phase."""

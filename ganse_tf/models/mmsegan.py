@@ -36,10 +36,7 @@ Differs from the paper
 - Weight selection by the lowest validation J is the user's: `validation_data` logs val_g_l2 = J / (1/2).
 """
 
-import itertools
-
 import keras
-import numpy as np
 import tensorflow as tf
 
 from ganse_tf import losses, optimizers, signal
@@ -55,7 +52,6 @@ LEARNING_RATE = 1e-3  # Adam
 MODES = ("mmse-gan", "vgan", "dnn")
 AMPLITUDE_FLOOR = 1e-5  # -100 dBFS per channel, ours
 DEVIATION_FLOOR = 1e-5
-STATISTICS_BATCHES = 200  # at most so many batches are read for mean and variance
 
 
 def build_generator(units=UNITS):
@@ -120,8 +116,7 @@ class MMSEGAN(EnhancementGAN):
         self.mode, self.l2_weight = mode, 0.0 if mode == "vgan" else l2_weight
         self.generator = build_generator(units)
         self.discriminator = build_discriminator(units)
-        self.mean = self.add_weight(name="mean", shape=(), initializer="zeros", trainable=False)
-        self.std = self.add_weight(name="std", shape=(), initializer="ones", trainable=False)
+        self.add_statistics((), DEVIATION_FLOOR)
 
     @classmethod
     def tiny(cls, **kwargs):
@@ -179,20 +174,9 @@ class MMSEGAN(EnhancementGAN):
         """D's logits (B, 1) of log frames (B, 64)."""
         return self.discriminator((log_frame - self.mean) / self.std, training=True)
 
-    def adapt(self, examples):
-        """Take mean and deviation of the clean log spectrum from (at most 200) batches of training examples."""
-        total, squares, count = 0.0, 0.0, 0
-        for _, _, log_clean in itertools.islice(examples, STATISTICS_BATCHES):
-            values = np.asarray(log_clean, np.float64)
-            total, squares, count = total + values.sum(), squares + np.square(values).sum(), count + values.size
-        self.mean.assign(total / count)
-        self.std.assign(np.sqrt(max(squares / count - (total / count) ** 2, DEVIATION_FLOOR**2)))
-
-    def fit(self, x=None, *args, **kwargs):
-        """`EnhancementGAN.fit`; a new model first takes D's input statistics from `x`."""
-        if float(self.std) == 1.0:
-            self.adapt(x)
-        return super().fit(x, *args, **kwargs)
+    def statistics_rows(self, context, log_noisy, log_clean):
+        """Clean log spectrum, all bands in one row: (values,)."""
+        return tf.reshape(log_clean, [-1])
 
     # ---- sound -------------------------------------------------------------------------------------------------------
 

@@ -30,8 +30,6 @@ Differs from the paper (read in part: its Table 1, Fig. 2, eq. 2 and abstract; t
 - `adversarial_weight=0` (ours) trains G by L1 alone.
 """
 
-import itertools
-
 import keras
 import numpy as np
 import tensorflow as tf
@@ -42,6 +40,7 @@ from ganse_tf.base import EnhancementGAN
 BANDS = ((1, 320), (257, 576), (513, 832), (769, 1024))  # first and last bin, counted from 1
 N_FFT, WIN_LENGTH, HOP_LENGTH = 2048, 400, 80  # samples at 16 kHz; our choice
 FLOOR = 1e-5  # of amplitudes, our choice
+STD_FLOOR = 1e-2  # of the deviation of a bin
 G_FILTERS = (128, 256, 128)  # Table 1
 D_FILTERS = (64, 128, 256, 512)  # Table 1
 KERNEL = 5  # Table 1
@@ -52,7 +51,6 @@ BN_EPSILON = 1e-5
 INIT = 0.02  # standard deviation of D's first weights, as in DCGAN
 HAMMING = (0.54, 0.46)
 GRIFFIN_LIM = 8  # rounds in `enhance`, our choice
-STATISTICS_BATCHES = 200
 
 
 # ---- bands -----------------------------------------------------------------------------------------------------------
@@ -202,8 +200,7 @@ class GANPostfilter(EnhancementGAN):
         self.l1_weight, self.griffin_lim = float(l1_weight), griffin_lim
         self.generator = all_generators(bands, filters=tuple(g_filters))
         self.discriminator = all_discriminators(bands, crop, conditional_d, filters=tuple(d_filters))
-        self.mean = self.add_weight(name="mean", shape=(self.bins,), initializer="zeros", trainable=False)
-        self.std = self.add_weight(name="std", shape=(self.bins,), initializer="ones", trainable=False)
+        self.add_statistics((self.bins,), STD_FLOOR)
 
     @classmethod
     def tiny(cls, **kwargs):
@@ -271,23 +268,9 @@ class GANPostfilter(EnhancementGAN):
 
     # ---- features ----------------------------------------------------------------------------------------------------
 
-    def adapt(self, examples):
-        """Take mean and deviation per bin of NATURAL log amplitudes from (at most 200) batches of training examples."""
-        total, squares, count = np.zeros(self.bins), np.zeros(self.bins), 0
-        for _, clean in itertools.islice(examples, STATISTICS_BATCHES):
-            spectra = np.asarray(clean, np.float64).reshape(-1, self.bins)
-            total, squares, count = total + spectra.sum(0), squares + np.square(spectra).sum(0), count + len(spectra)
-        if not count:
-            raise ValueError(f"No examples to take statistics from: recordings need at least {self.frames} frames.")
-        mean = total / count
-        self.mean.assign(mean)
-        self.std.assign(np.sqrt(np.maximum(squares / count - mean**2, 1e-4)))
-
-    def fit(self, x=None, *args, **kwargs):
-        """`EnhancementGAN.fit`; a new model first takes its statistics from the natural speech in `x`."""
-        if np.all(np.array(self.std) == 1.0):
-            self.adapt(x)
-        return super().fit(x, *args, **kwargs)
+    def statistics_rows(self, smooth, natural):
+        """Log amplitudes of the NATURAL frames, (rows, bins)."""
+        return tf.reshape(natural, [-1, self.bins])
 
     def normalise(self, log_amplitude):
         """(B, T, bins) -> (B, T, bins, 1) with the natural training speech at zero mean and unit variance."""

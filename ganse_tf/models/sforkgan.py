@@ -43,8 +43,6 @@ Differs from the paper (not in these sources -> our choice; effects not measured
   `benchmarks/learn/sforkgan.md` compares the three outputs, the fork with no fork, D on with D off.
 """
 
-import itertools
-
 import keras
 import numpy as np
 import tensorflow as tf
@@ -63,8 +61,8 @@ LEARNING_RATE = 2e-4  # RMSprop, SEGAN's
 LEAK = 0.3  # LeakyReLU in D, SEGAN's
 LARGEST_GAIN = 10.0  # 20 dB
 FLOOR = 1e-6  # of the power, before the logarithm: white noise at -83 dBFS
+STD_FLOOR = 1e-2  # of the deviation of a bin
 OUTPUTS, D_INPUTS, DISTANCES = ("speech", "subtraction", "average"), ("speech", "both"), ("l1", "l2", "positions")
-STATISTICS_BATCHES = 200  # at most so many batches are read for mean and variance
 
 
 def build_generator(size=SIZE, widths=WIDTHS):
@@ -190,8 +188,7 @@ class SForkGAN(EnhancementGAN):
         self.generator = build_generator(SIZE, tuple(widths))
         self.discriminator = build_discriminator(SIZE, tuple(widths), 2 if d_inputs == "speech" else 3)
         self.z_shape = self.generator.inputs[1].shape[1:]
-        self.mean = self.add_weight(name="mean", shape=(BINS,), initializer="zeros", trainable=False)
-        self.std = self.add_weight(name="std", shape=(BINS,), initializer="ones", trainable=False)
+        self.add_statistics((BINS,), STD_FLOOR)
 
     @classmethod
     def tiny(cls, **kwargs):
@@ -267,21 +264,9 @@ class SForkGAN(EnhancementGAN):
 
     # ---- features ----------------------------------------------------------------------------------------------------
 
-    def adapt(self, examples):
-        """Take mean and standard deviation per bin of the noisy LPS from (at most 200) batches of training examples."""
-        total, squares, count = np.zeros(BINS), np.zeros(BINS), 0
-        for noisy, _ in itertools.islice(examples, STATISTICS_BATCHES):
-            frames = np.asarray(noisy, np.float64).reshape(-1, BINS)
-            total, squares, count = total + frames.sum(0), squares + np.square(frames).sum(0), count + len(frames)
-        mean = total / count
-        self.mean.assign(mean)
-        self.std.assign(np.sqrt(np.maximum(squares / count - mean**2, 1e-4)))
-
-    def fit(self, x=None, *args, **kwargs):
-        """`EnhancementGAN.fit`; a new model first takes its input statistics from `x`."""
-        if np.all(np.array(self.std) == 1.0):
-            self.adapt(x)
-        return super().fit(x, *args, **kwargs)
+    def statistics_rows(self, noisy, clean):
+        """LPS of the noisy frames, (rows, 257)."""
+        return tf.reshape(noisy, [-1, BINS])
 
     def normalise(self, windows):
         """LPS windows (B, 2827), noisy or clean -> zero mean, unit variance of the noisy training set."""

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from ganse_tf import layers
 from ganse_tf.models import cpgan
-from ganse_tf.models.cpgan import CPGAN, cut, upsample, worst_segment_loss
+from ganse_tf.models.cpgan import CPGAN, cut, worst_segment_loss
 from tests.common import CommonSuite, batch_of, copy_of, same, trainable
 
 
@@ -60,16 +61,16 @@ def test_all_ten_arcs_of_a_dense_block():
 
 
 def test_upsampling_is_linear_with_half_pixel_centres():
-    np.testing.assert_allclose(upsample(tf.constant([[[0.0], [4.0]]]), 2)[0, :, 0], [0, 1, 3, 4])
+    np.testing.assert_allclose(layers.upsample(tf.constant([[[0.0], [4.0]]]), 2)[0, :, 0], [0, 1, 3, 4])
     ramp = tf.reshape(tf.range(6.0), [1, 6, 1])
     for factor in (2, 4, 8):
-        up = upsample(ramp, factor)[0, :, 0].numpy()
+        up = layers.upsample(ramp, factor)[0, :, 0].numpy()
         centres = np.clip((np.arange(6 * factor) + 0.5) / factor - 0.5, 0, 5)
         np.testing.assert_allclose(up, centres, atol=1e-6)
     x = tf.random.stateless_normal((2, 7, 3), seed=(1, 2))
     image = tf.image.resize(x[:, :, None], (28, 1), method="bilinear")[:, :, 0]
-    np.testing.assert_allclose(upsample(x, 4), image, atol=1e-5)
-    assert upsample(x, 1) is x
+    np.testing.assert_allclose(layers.upsample(x, 4), image, atol=1e-5)
+    assert layers.upsample(x, 1) is x
 
 
 def logit(p):

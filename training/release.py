@@ -51,7 +51,8 @@ RECIPES = {
         batch=(512, 512), pairs=(1500, 1500), rate=(1e-3, 2e-4), epochs=(12, 4), memory=True,
     ),
     "unetgan": dict(
-        build=ganse_tf.UNetGAN.tiny, batch=(8, 8), pairs=(500, 250), seconds=1.024, rate=(2e-3, 3e-4), epochs=(16, 6),
+        build=lambda **k: ganse_tf.UNetGAN.tiny(**{"level_db": -26.0, "adversarial_weight": 0.01, **k}), level=(-30.0, -22.0),
+        batch=(8, 8), pairs=(500, 250), seconds=1.024, rate=(3e-3, 3e-4), beta=0.9, epochs=(24, 8),
     ),
     "sforkgan": dict(
         build=lambda **k: ganse_tf.SForkGAN.tiny(widths=(8, 8, 8, 16, 16, 16, 32, 32, 48, 48, 96), **k),

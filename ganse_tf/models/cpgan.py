@@ -35,8 +35,8 @@ Differs from the paper (not in the sources -> our choice; effect not measured un
   shift, so every sample is judged. `local_reduction="mean"` puts the mean loss in place of the worst segment's.
 - All losses but the known one, their weights (1, 1, 100), and whether the paper has an L1 term at all.
 - Adam(2e-4, 0.5, 0.999), G's gradient norm at most 5, one step of both D per step of G.
-- `input_skip=True` adds the noisy waveform to G's last layer: the way up interpolates and has little above 4 kHz. Off by
-  default; `tiny()` has it.
+- `input_skip=True` (`tiny()` has it) adds the noisy waveform to G's last layer, which starts at 0: the way up interpolates and
+  has little above 4 kHz.
 - Pre-emphasis 0.95 as SEGAN (`emphasis=0` switches it off); no z, as none is drawn.
 - Inference: windows of 16384 samples, hop 8192, Hann cross-fade; `inference="blocks"` puts windows side by side.
 - Data: VoiceBank + DEMAND; no result of the paper was available to us.
@@ -80,7 +80,8 @@ def build_generator(segment=SEGMENT, channels=CHANNELS, growth=GROWTH, pyramid=P
     x = keras.layers.Concatenate(name="maps")([layers.upsample(m, f) for m, f in zip(maps, factors)])  # (B, 4096, 512)
     x = conv(x, pyramid, kernel, name="fuse")  # (B, 4096, 128)
     x = keras.layers.Add(name="head")([layers.upsample(x, 2), first])  # (B, 8192, 128)
-    x = keras.layers.Conv1D(1, kernel, padding="same", name="to_wave")(layers.upsample(x, 2))  # (B, 16384, 1)
+    x, start = layers.upsample(x, 2), "zeros" if input_skip else "glorot_uniform"
+    x = keras.layers.Conv1D(1, kernel, padding="same", kernel_initializer=start, name="to_wave")(x)  # (B, 16384, 1)
     if input_skip:
         x = keras.layers.Add(name="input_skip")([x, noisy])  # the network finds what to take away
     enhanced = keras.layers.Activation("tanh", dtype="float32", name="enhanced")(x)

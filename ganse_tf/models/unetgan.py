@@ -19,8 +19,9 @@ Differs from the paper
   speech). Default: "nonsaturating". Effect: benchmarks/learn/unetgan.md.
 - Interpolation corners are not given: half-pixel, as tf.image.resize ([0, 4] -> [0, 1, 3, 4]). Effect: not measured.
 - The shallowest skip is drawn after "Downsampling" in Fig. 1; its length only fits before it, like the others.
-- The last convolution is labelled "c24", which cannot be its width: 24 in, 1 out. `final_input_skip=True` joins the
-  mixture to its input, as Wave-U-Net does. Effect: not measured.
+- The last convolution is labelled "c24", which cannot be its width: 24 in, 1 out. `final_input_skip=True` (ours; `tiny()`
+  has it) joins the mixture to its input, as Wave-U-Net does, and starts by passing just that on: batch norm gives the other
+  channels unit variance, ten times too loud, and a short training spends itself on that. Effect: benchmarks/learn/unetgan.md.
 - Batch norm of G: momentum and epsilon not given; 0.9 and 1e-5. Batch norm of D normalises real and enhanced batches
   each by their own statistics and keeps no averages, since D is never used after training.
 - Reductions (means over batch, samples and patches), initialisation (Glorot) and one step of D per step of G: not given.
@@ -65,9 +66,15 @@ def build_generator(levels=LEVELS, channels=CHANNELS, dilations=DILATIONS, final
         x = block(x, channels * (i + 1), UP_KERNEL, f"up{i}")  # (B, T/128, 192) ... (B, T, 24)
     if final_input_skip:
         x = keras.layers.Concatenate(name="final_skip")([x, mixture])  # (B, T, 25)
-    x = keras.layers.Conv1D(1, 1, name="to_one_channel")(x)  # (B, T, 1)
+    start = last_channel if final_input_skip else "glorot_uniform"
+    x = keras.layers.Conv1D(1, 1, kernel_initializer=start, name="to_one_channel")(x)  # (B, T, 1)
     enhanced = keras.layers.Activation("tanh", dtype="float32", name="enhanced")(x)
     return keras.Model(mixture, enhanced, name="generator")
+
+
+def last_channel(shape, dtype=None):
+    """The 1x1 kernel (1, C, 1) that lets the last channel through and nothing else: G starts as "leave it alone"."""
+    return tf.reshape(tf.one_hot(shape[1] - 1, shape[1], dtype=dtype), shape)
 
 
 def block(x, width, kernel, name, dilation=1):
@@ -118,7 +125,7 @@ class UNetGAN(EnhancementGAN):
         d_filters: channels of D's convolutions.
         l2_weight: lambda of eq. 2.
         adv_mode: "nonsaturating" or "saturating" (see the module's docstring).
-        final_input_skip: join the mixture to the input of the last convolution.
+        final_input_skip: join the mixture to the input of the last convolution, which at first passes it on.
         inference: "whole" utterance or "chunked" into segments.
         adversarial_weight, seed: see `EnhancementGAN`.
 

@@ -77,7 +77,10 @@ RECIPES = {
         build=ganse_tf.GANPostfilter.tiny, batch=(8, 8), pairs=(142, 142), rate=(1e-3, 2e-4), epochs=(20, 10),
         task="synthesiser",
     ),
-    "segan": dict(build=ganse_tf.SEGAN.tiny, batch=(6, 8), pairs=(400, 200), rate=(1e-3, 2e-4), epochs=(24, 8)),
+    "segan": dict(
+        build=lambda **k: ganse_tf.SEGAN.tiny(level_db=-26.0, **k), level=(-30.0, -22.0), batch=(6, 8), pairs=(400, 200),
+        rate=(1e-3, 2e-4), beta=0.9, epochs=(24, 8),
+    ),
 }  # fmt: skip
 
 

@@ -21,8 +21,6 @@ Differs from the paper
 - D and G learn from the same batch (Fig. 3); in the authors' input queue they got different ones.
 - Batch: the paper's 400 was 4 GPUs x 100. On one device use any size, or
   `RMSprop(2e-4, gradient_accumulation_steps=4)` with batches of 100.
-- `input_skip=True` adds the noisy waveform to G's last layer, so that a small G starts as "leave it alone" and short
-  trainings spend nothing on copying. Off by default. Effect: benchmarks/learn/segan.md.
 - Conv biases: not in the text; the released weights have them. `use_bias=False` drops those of the convolutions.
 """
 
@@ -45,7 +43,7 @@ LEAK = 0.3  # LeakyReLU in D, section 3
 INIT = 0.02  # standard deviation of the truncated normal that starts every convolution, authors' code
 
 
-def build_generator(segment=SEGMENT, widths=WIDTHS, kernel=KERNEL, stride=STRIDE, use_bias=True, use_z=True, input_skip=False):
+def build_generator(segment=SEGMENT, widths=WIDTHS, kernel=KERNEL, stride=STRIDE, use_bias=True, use_z=True):
     """The U-Net of Fig. 2: encoder, code c joined with z, mirrored decoder with skip connections."""
     conv = convolution(kernel, stride, use_bias)
     code = segment // stride ** len(widths)
@@ -67,8 +65,6 @@ def build_generator(segment=SEGMENT, widths=WIDTHS, kernel=KERNEL, stride=STRIDE
         x = prelu(f"dec{i}_prelu")(x)
         x = keras.layers.Concatenate(name=f"skip{i}")([x, skips[-2 - i]])  # (B, 2L, 2 width)
     x = layers.FastConv1DTranspose(1, name=f"dec{len(decoder) - 1}", **conv())(x)  # (B, 16384, 1)
-    if input_skip:
-        x = keras.layers.Add(name="input_skip")([x, noisy])  # ours: the network finds what to take away
     enhanced = keras.layers.Activation("tanh", dtype="float32", name="enhanced")(x)
     return keras.Model(inputs, enhanced, name="generator")
 
@@ -114,7 +110,6 @@ class SEGAN(EnhancementGAN):
         half_factors: the 1/2 of eqs. 3 and 5.
         use_bias: biases in the convolutions.
         use_z: feed z to the decoder.
-        input_skip: add the noisy waveform before G's tanh (ours, not the paper's).
         reference: "current" or "fixed" (see the module's docstring); for "fixed" call `set_reference` before training.
         reference_size: pairs in the fixed reference batch.
         adversarial_weight, seed: see `EnhancementGAN`.
@@ -135,10 +130,10 @@ class SEGAN(EnhancementGAN):
 
     def __init__(
         self, segment=SEGMENT, widths=WIDTHS, kernel=KERNEL, stride=STRIDE, l1_weight=L1_WEIGHT, half_factors=True,
-        use_bias=True, use_z=True, input_skip=False, reference="current", reference_size=16, **kwargs,
+        use_bias=True, use_z=True, reference="current", reference_size=16, **kwargs,
     ):  # fmt: skip
         config = dict(segment=segment, widths=list(widths), kernel=kernel, stride=stride, l1_weight=l1_weight,
-                      half_factors=half_factors, use_bias=use_bias, use_z=use_z, input_skip=input_skip, reference=reference,
+                      half_factors=half_factors, use_bias=use_bias, use_z=use_z, reference=reference,
                       reference_size=reference_size)  # fmt: skip
         super().__init__(config=config, **kwargs)
         if segment % stride ** len(widths):
@@ -148,7 +143,7 @@ class SEGAN(EnhancementGAN):
         self.segment, self.hop, self.window, self.overlap = segment, segment // 2, 20 * segment, 0
         self.l1_weight, self.half, self.use_z = l1_weight, 0.5 if half_factors else 1.0, use_z
         sizes = dict(segment=segment, widths=tuple(widths), kernel=kernel, stride=stride, use_bias=use_bias)
-        self.generator = build_generator(use_z=use_z, input_skip=input_skip, **sizes)
+        self.generator = build_generator(use_z=use_z, **sizes)
         self.discriminator = build_discriminator(**sizes)
         self.z_shape = (segment // stride ** len(widths), widths[-1])
         self.fixed_reference = reference == "fixed"

@@ -55,12 +55,13 @@ RECIPES = {
         batch=(8, 8), pairs=(500, 250), seconds=1.024, rate=(3e-3, 3e-4), beta=0.9, epochs=(24, 8),
     ),
     "sforkgan": dict(
-        build=lambda **k: ganse_tf.SForkGAN.tiny(widths=(8, 8, 8, 16, 16, 16, 32, 32, 48, 48, 96), **k),
-        batch=(16, 16), pairs=(480, 480), rate=(1e-3, 2e-4), epochs=(10, 4),
+        build=lambda **k: ganse_tf.SForkGAN.tiny(
+            widths=(8, 8, 8, 16, 16, 16, 32, 32, 48, 48, 96), output="subtraction", **k
+        ), batch=(16, 16), pairs=(240, 240), rate=(1e-3, 2e-4), beta=0.9, epochs=(10, 3),
     ),
     "cgan": dict(
         build=lambda **k: ganse_tf.CGAN.tiny(filters=12, d_filters=12, **k),
-        batch=(1, 1), pairs=(300, 200), seconds=4.112, rate=(4e-4, 2e-4), epochs=(12, 5),
+        batch=(1, 1), pairs=(300, 200), seconds=4.112, rate=(1e-3, 2e-4), epochs=(20, 5),
     ),
     "cpgan": dict(
         build=ganse_tf.CPGAN.tiny, batch=(8, 8), pairs=(500, 400), seconds=0.512, rate=(1e-3, 2e-4), epochs=(12, 4),

@@ -60,7 +60,7 @@ RECIPES = {
         ), batch=(16, 16), pairs=(240, 240), rate=(1e-3, 2e-4), beta=0.9, epochs=(10, 3),
     ),
     "cgan": dict(
-        build=lambda **k: ganse_tf.CGAN.tiny(filters=12, d_filters=12, **k),
+        build=lambda **k: ganse_tf.CGAN.tiny(filters=8, d_filters=12, **k),
         batch=(1, 1), pairs=(300, 200), seconds=4.112, rate=(1e-3, 2e-4), epochs=(20, 5),
     ),
     "cpgan": dict(
@@ -79,8 +79,8 @@ RECIPES = {
         task="synthesiser",
     ),
     "segan": dict(
-        build=lambda **k: ganse_tf.SEGAN.tiny(level_db=-26.0, **k), level=(-30.0, -22.0), batch=(6, 8), pairs=(400, 200),
-        rate=(1e-3, 2e-4), beta=0.9, epochs=(24, 8),
+        build=lambda **k: ganse_tf.SEGAN.tiny(widths=(8, 16, 16, 32, 32, 64, 64, 64), level_db=-26.0, **k), level=(-30.0, -22.0),
+        batch=(6, 8), pairs=(400, 200), rate=(1e-3, 2e-4), beta=0.9, epochs=(24, 8),
     ),
 }  # fmt: skip
 

@@ -79,8 +79,8 @@ RECIPES = {
         task="synthesiser",
     ),
     "segan": dict(
-        build=lambda **k: ganse_tf.SEGAN.tiny(widths=(8, 16, 16, 32, 32, 64, 64, 64), level_db=-26.0, **k), level=(-30.0, -22.0),
-        batch=(6, 8), pairs=(400, 200), rate=(1e-3, 2e-4), beta=0.9, epochs=(24, 8),
+        build=lambda **k: ganse_tf.SEGAN.tiny(widths=(8, 16, 16, 32, 32, 64, 64, 64), level_db=-26.0, **k),
+        level=(-30.0, -22.0), batch=(6, 8), pairs=(400, 200), rate=(1e-3, 2e-4), beta=0.9, epochs=(24, 8),
     ),
 }  # fmt: skip
 

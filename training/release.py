@@ -33,8 +33,8 @@ def adam(rate, beta_1=0.5, **kwargs):
 
 
 # build: the model; batch: examples; pairs: mixtures per epoch; seconds: of each; rate: Adam's first step, epochs: both of
-# stage 1 and 2; beta: Adam's beta_1 in stage 1 (0.5 in stage 2); level: dBFS of the clean speech; task: of a system that is
-# not for the ear; memory: make the examples once (they cost more than the steps).
+# stage 1 and 2; beta: Adam's beta_1 in stage 1 (0.5 in stage 2); level: dBFS of the clean speech; crop: seconds of every
+# recording, elsewhere in each epoch; task: of a system that is not for the ear; memory: make the examples once (they cost more than the steps).
 # MetricGAN differs from MetricGAN+: strides make D 12 times cheaper, D starts alone, a regression term stays in G's loss.
 RECIPES = {
     "metricgan": dict(
@@ -75,8 +75,8 @@ RECIPES = {
         epochs=(16, 6), task="recogniser",
     ),
     "postfilter": dict(
-        build=ganse_tf.GANPostfilter.tiny, batch=(8, 8), pairs=(142, 142), rate=(1e-3, 2e-4), epochs=(20, 10),
-        task="synthesiser",
+        build=ganse_tf.GANPostfilter.tiny, batch=(8, 8), pairs=(142, 142), crop=1.0, rate=(1e-3, 2e-4),
+        epochs=(14, 6), task="synthesiser",
     ),
     "segan": dict(
         build=lambda **k: ganse_tf.SEGAN.tiny(widths=(8, 16, 16, 32, 32, 64, 64, 64), level_db=-26.0, **k),
@@ -159,7 +159,7 @@ def stage(name, number, model, folder, work, seed):
     if recipe.get("memory"):
         dataset = common.in_memory(data.examples(pairs, model, batch_size=4096, shuffle=False))(batch, seed)
     else:
-        dataset = data.examples(pairs, model, batch_size=batch, seed=seed)
+        dataset = data.examples(pairs, model, batch_size=batch, seed=seed, crop_seconds=recipe.get("crop"))
     valid = corpus.validation_pairs(folder)
     listen = [] if task else [callbacks.PerceptualValidation(valid)]
     noisy = None if task else common.score(valid)

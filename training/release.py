@@ -34,7 +34,8 @@ def adam(rate, beta_1=0.5, **kwargs):
 
 # build: the model; batch: examples; pairs: mixtures per epoch; seconds: of each; rate: Adam's first step, epochs: both of
 # stage 1 and 2; beta: Adam's beta_1 in stage 1 (0.5 in stage 2); level: dBFS of the clean speech; crop: seconds of every
-# recording, elsewhere in each epoch; task: of a system that is not for the ear; memory: make the examples once (they cost more than the steps).
+# recording, elsewhere in each epoch; task: of a system that is not for the ear; memory: make the examples once (they cost
+# more than the steps).
 # MetricGAN differs from MetricGAN+: strides make D 12 times cheaper, D starts alone, a regression term stays in G's loss.
 RECIPES = {
     "metricgan": dict(

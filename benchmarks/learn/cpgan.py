@@ -50,7 +50,7 @@ def row(name, pairs, enhance):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=240)
     parser.add_argument("--pairs", type=int, default=24, help="test pairs")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

@@ -82,7 +82,7 @@ def with_output(model, output):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=360)
+    parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--pairs", type=int, default=24, help="test pairs per table")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

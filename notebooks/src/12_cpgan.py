@@ -44,7 +44,7 @@ ganse_tf.check_setup()
 #@title Settings
 preset = "tiny"  #@param ["tiny", "paper"]
 corpus = "toy"  #@param {type:"string"}
-steps = 100  #@param {type:"slider", min:4, max:20000}
+steps = 160  #@param {type:"slider", min:4, max:20000}
 sick_steps = 15  #@param {type:"integer"}
 n_train = 60  #@param {type:"integer"}
 n_test = 4  #@param {type:"integer"}
@@ -60,8 +60,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import tensorflow as tf
 
-from ganse_tf import data, metrics, viz
-from ganse_tf.models.cpgan import CPGAN, cut, upsample, worst_segment_loss
+from ganse_tf import data, layers, metrics, viz
+from ganse_tf.models.cpgan import CPGAN, cut, worst_segment_loss
 from ganse_tf.optimizers import FusedAdam
 
 SNRS_DB, BATCH = (0, 5), 4
@@ -92,7 +92,15 @@ print("joined:", tuple(model.generator.get_layer("maps").output.shape[1:]), "of"
 # **Predict, then run:** the maps are stretched by linear interpolation. What becomes of [0, 4]?
 
 # %%
-print(np.array(upsample(tf.constant([[[0.0], [4.0]]]), 2))[0, :, 0])
+print(np.array(layers.upsample(tf.constant([[[0.0], [4.0]]]), 2))[0, :, 0])
+
+# %% [markdown]
+# Between two samples there is now a straight line: what was above half the new band is gone. So a small G cannot even copy its input.
+# `CPGAN.tiny()` therefore adds the noisy waveform to its last layer, which starts at zero (`input_skip`, our choice): an untrained G
+# leaves the sound alone.
+
+# %%
+print("untrained G changes nothing:", bool(tf.reduce_max(tf.abs(model.generator(tf.fill([1, model.segment, 1], 0.1)) - tf.tanh(0.1))) < 1e-6))
 
 # %% [markdown]
 # ## 2. Listen

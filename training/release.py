@@ -76,8 +76,8 @@ RECIPES = {
         epochs=(16, 6), task="recogniser",
     ),
     "postfilter": dict(
-        build=ganse_tf.GANPostfilter.tiny, batch=(8, 8), pairs=(142, 142), crop=1.0, rate=(1e-3, 2e-4),
-        epochs=(14, 6), task="synthesiser",
+        build=ganse_tf.GANPostfilter.tiny, batch=(4, 4), pairs=(142, 142), crop=1.0, rate=(1e-3, 2e-4),
+        epochs=(6, 3), task="synthesiser",
     ),
     "segan": dict(
         build=lambda **k: ganse_tf.SEGAN.tiny(widths=(8, 16, 16, 32, 32, 64, 64, 64), level_db=-26.0, **k),

@@ -6,7 +6,8 @@ Recurrent                  ``FastLSTM``, ``FastBLSTM``: the stock (bidirectional
                            ``ProjectedLSTMCell``: an LSTM whose projected output feeds back (AFM)
 Normalisation in D         ``SpectralNormConv1D/Conv2D/Dense`` with ``power_iteration`` (large kernels by FFT on a CPU);
                            ``VirtualBatchNorm`` with ``set_reference``
-Small ones                 ``GradientScale`` (gradient reversal), ``Standardise``, ``LearnableSigmoid`` (MetricGAN+)
+Small ones                 ``GradientScale`` (gradient reversal), ``Standardise``, ``LearnableSigmoid`` (MetricGAN+),
+                           ``DrawnDropout`` (repeatable dropout), ``upsample`` (linear interpolation)
 =========================  =======================================================================================
 
 The Fast layers hold the same weights as the stock ones in the same order (``get_weights``/``set_weights`` can be
@@ -869,6 +870,26 @@ class LearnableSigmoid(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "beta": self.beta, "max_slope": self.max_slope}
+
+
+@keras.saving.register_keras_serializable(package="ganse_tf")
+class DrawnDropout(keras.layers.Layer):
+    """Dropout whose coin tosses come from `draw(shape)`, the model's stateless noise: a resumed run repeats them."""
+
+    draw = None  # set by the model
+
+    def __init__(self, rate, **kwargs):
+        super().__init__(**kwargs)
+        self.rate = rate
+
+    def call(self, inputs, training=False):
+        if not training:
+            return inputs
+        keep = self.draw(tf.shape(inputs)) >= self.rate
+        return tf.where(keep, inputs / (1 - self.rate), tf.zeros_like(inputs))
+
+    def get_config(self):
+        return {**super().get_config(), "rate": self.rate}
 
 
 def upsample(x, factor):

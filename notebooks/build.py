@@ -30,7 +30,8 @@ than half. This file is written by that command, too.
 MAX_BYTES = 2_000_000
 TIMEOUT = 900  # seconds per cell
 COLOURS = 256  # of a picture; a spectrogram then takes half the bytes and looks the same
-TENSORFLOW_START = ("WARNING: All log messages before absl", "cudart_stub.cc", "TqdmWarning", "notebook_tqdm")  # printed at every import without a GPU
+TENSORFLOW_START = ("WARNING: All log messages before absl", "cudart_stub.cc", "cuda_platform.cc", "cpu_feature_guard.cc",
+                    "To enable the following instructions", "TqdmWarning", "notebook_tqdm")  # fmt: skip; at every import without a GPU
 
 
 def sources(names):

@@ -44,7 +44,7 @@ import itertools
 import keras
 import tensorflow as tf
 
-from ganse_tf import losses, optimizers, signal
+from ganse_tf import layers, losses, optimizers, signal
 from ganse_tf.base import EnhancementGAN
 
 STFT = dict(n_fft=512, hop_length=256, window="hann")  # 32 ms, hop 16 ms
@@ -67,26 +67,6 @@ HEADS = {  # target -> G's last activation, and where it starts: masks of 0.5 (a
 }  # fmt: skip
 
 
-@keras.saving.register_keras_serializable(package="ganse_tf")
-class DrawnDropout(keras.layers.Layer):
-    """Dropout whose coin tosses come from `draw(shape)`, the model's stateless noise: a resumed run repeats them."""
-
-    draw = None  # set by DNNGAN
-
-    def __init__(self, rate, **kwargs):
-        super().__init__(**kwargs)
-        self.rate = rate
-
-    def call(self, inputs, training=False):
-        if not training:
-            return inputs
-        keep = self.draw(tf.shape(inputs)) >= self.rate
-        return tf.where(keep, inputs / (1 - self.rate), tf.zeros_like(inputs))
-
-    def get_config(self):
-        return {**super().get_config(), "rate": self.rate}
-
-
 def hidden_layers(x, units, activations, bn_position, bn_first):
     """Three blocks of Dense, activation and dropout; batch norm comes before each Dense or before each activation.
 
@@ -97,7 +77,7 @@ def hidden_layers(x, units, activations, bn_position, bn_first):
         x = normalise(x) if bn_position == "input" else x
         x = keras.layers.Dense(units, name=f"dense{i}")(x)  # (B, units)
         x = normalise(x) if bn_position == "pre_activation" else x
-        x = DrawnDropout(DROPOUT, name=f"dropout{i}")(activation(x))
+        x = layers.DrawnDropout(DROPOUT, name=f"dropout{i}")(activation(x))
     return x
 
 
@@ -193,7 +173,7 @@ class DNNGAN(EnhancementGAN):
         self.discriminator = build_discriminator(d_units or 2 * units, bn_position)
         self.add_statistics((BINS,), STD_FLOOR)
         for layer in (*self.generator.layers, *self.discriminator.layers):
-            if isinstance(layer, DrawnDropout):
+            if isinstance(layer, layers.DrawnDropout):
                 layer.draw = self.draw
 
     @classmethod

@@ -228,10 +228,7 @@ class FSEGAN(EnhancementGAN):
         return tf.concat([tf.reshape(tf.einsum("btfc->btcf", side), [-1, BANDS]) for side in sides], 0)
 
     def preprocess(self, noisy, clean):
-        """Noisy (n,) or (n, 2) and clean (n,) -> windows (k, 128, 128, C), (k, 128, 128, 1) with half overlap, tail dropped.
-
-        k = 1 + (T - 128) // 64; none below 20,832 samples (1.3 s).
-        """
+        """Noisy (n,) or (n, 2), clean (n,) -> half-overlapping windows (k, 128, 128, C), (k, 128, 128, 1); none below 1.3 s."""
         noisy = self.microphones(log_mel(tf.transpose(noisy)))  # (T, 128, C)
         return tuple(tf.signal.frame(x, FRAMES, HOP, axis=0) for x in (noisy, log_mel(clean)[..., None]))
 

@@ -19,8 +19,8 @@ L_reduction is the spectral subtraction of the title.  A difference of logarithm
 *gain*, |S^|^2 = |Y|^2 exp(-v^); the perfect v^ is ln(|Y|^2 / |S|^2) and not the spectrum of the noise.  It needs no noise
 recording: the target s - s~ follows from the pair.  `output` chooses between s^, s - v^ and their average.
 
-Sources: the abstract, Figure 1, Algorithm 1, the equations above, and layer sizes as a reader's public notes quote them.
-The rest of the paper was not available to us, so no number of its results is repeated anywhere in this package.
+Sources: abstract, Figure 1, Algorithm 1, these equations, and layer sizes, as public notes quote them. The rest was not
+available to us, so no number of the paper's results is repeated anywhere in this package.
 
 Differs from the paper (not in these sources -> our choice; effects not measured unless a file is named)
 - Frames: 257 bins and 11 frames are quoted -> 512 samples, hop 256, Hamming; flattened frame after frame, so the kernels

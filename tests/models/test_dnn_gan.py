@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ganse_tf import data, signal
+from ganse_tf import data, layers, signal
 from ganse_tf.models import dnn_gan
 from ganse_tf.models.dnn_gan import DNNGAN
 from tests.common import CommonSuite, copy_of, same, trainable
@@ -211,7 +211,7 @@ def test_z_is_an_input_of_g_only_and_can_be_left_out():
 
 def test_dropout_is_drawn_anew_in_every_call_and_repeats_from_the_same_step():
     model = compiled()
-    layer = next(layer for layer in model.generator.layers if isinstance(layer, dnn_gan.DrawnDropout))
+    layer = next(layer for layer in model.generator.layers if isinstance(layer, layers.DrawnDropout))
     ones = tf.ones((64, 64))
     first, second = layer(ones, training=True).numpy(), layer(ones, training=True).numpy()
     assert not np.array_equal(first, second)

@@ -58,14 +58,14 @@ RECIPES = {
     "sforkgan": dict(
         build=lambda **k: ganse_tf.SForkGAN.tiny(
             widths=(8, 8, 8, 16, 16, 16, 32, 32, 48, 48, 96), output="subtraction", **k
-        ), batch=(16, 16), pairs=(120, 120), rate=(1e-3, 2e-4), beta=0.9, epochs=(12, 4),
+        ), batch=(16, 16), pairs=(120, 120), rate=(1e-3, 2e-4), beta=0.9, epochs=(9, 3),
     ),
     "cgan": dict(
         build=lambda **k: ganse_tf.CGAN.tiny(filters=8, d_filters=12, **k),
         batch=(1, 1), pairs=(300, 200), seconds=4.112, rate=(1e-3, 2e-4), epochs=(14, 4),
     ),
     "cpgan": dict(
-        build=ganse_tf.CPGAN.tiny, batch=(8, 8), pairs=(500, 400), seconds=0.512, rate=(2e-3, 2e-4), beta=0.9, epochs=(10, 3),
+        build=ganse_tf.CPGAN.tiny, batch=(8, 8), pairs=(500, 400), seconds=0.512, rate=(2e-3, 2e-4), beta=0.9, epochs=(8, 3),
     ),
     "fsegan": dict(
         build=ganse_tf.FSEGAN.tiny, batch=(8, 8), pairs=(400, 240), seconds=2.59, rate=(2e-3, 2e-4), beta=0.9,
@@ -81,7 +81,7 @@ RECIPES = {
     ),
     "segan": dict(
         build=lambda **k: ganse_tf.SEGAN.tiny(widths=(8, 16, 16, 32, 32, 64, 64, 64), level_db=-26.0, **k),
-        level=(-30.0, -22.0), batch=(6, 8), pairs=(400, 200), rate=(1e-3, 2e-4), beta=0.9, epochs=(18, 6),
+        level=(-30.0, -22.0), batch=(6, 8), pairs=(400, 200), rate=(1e-3, 2e-4), beta=0.9, epochs=(14, 5),
     ),
 }  # fmt: skip
 

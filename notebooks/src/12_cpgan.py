@@ -292,6 +292,9 @@ Markdown(metrics.markdown(tables))
 Markdown("\n".join(["| | SI-SDR of the worst 0.256 s (dB) |", "|---|---|", *(f"| {label} | {value:.2f} |" for label, value in worst.items())]))
 
 # %% [markdown]
+# Without D, half a minute of training lifts the SI-SDR by about a decibel, in the mean and more in the worst place; STOI stays a little
+# below the input. With both D the gain in the mean is not there yet. The classical filter is far ahead.
+#
 # **The paper against ours.** n/a: the results table of the paper was not available to us. So much training on synthetic speech shows the
 # mechanism, not what it is worth; `python -m benchmarks.learn.cpgan` trains longer and compares no D, the global D alone, and both D with
 # the mean and with the worst segment.

@@ -14,6 +14,7 @@ import tensorflow as tf
 from ganse_tf import audio
 from ganse_tf.base import EnhancementGAN
 from ganse_tf.callbacks import TimeBudget, TrainingDiverged
+from ganse_tf.models.mmsegan import MMSEGAN
 from ganse_tf.models.segan import SEGAN
 from tests.common import copy_of, same
 
@@ -193,6 +194,24 @@ def test_windows_and_cross_fades_add_up_to_the_whole():
         np.testing.assert_allclose(Halver().enhance(wav), 0.5 * wav, atol=1e-6)
 
 
+class Squarer(EnhancementGAN):
+    """Not linear: what comes out depends on the level."""
+
+    def enhance_segment(self, noisy):
+        return noisy * tf.abs(noisy)
+
+
+def test_level_db_makes_the_result_independent_of_the_level():
+    wav = np.random.default_rng(0).normal(0, 0.1, 4000).astype(np.float32)
+    model = Squarer(level_db=-26.0)
+    np.testing.assert_allclose(model.enhance(0.01 * wav), 0.01 * model.enhance(wav), rtol=1e-4)
+    gain = 10 ** (-26 / 20) / np.sqrt(np.mean(wav**2))
+    np.testing.assert_allclose(model.enhance(wav), gain * wav * np.abs(wav), rtol=1e-4)
+    np.testing.assert_array_equal(Squarer().enhance(wav), wav * np.abs(wav))
+    assert not model.enhance(np.zeros(100, np.float32)).any()
+    assert Squarer.from_config(model.get_config()).level_db == -26.0
+
+
 def test_stereo_channels_are_enhanced_separately_and_rate_comes_back():
     t = np.arange(44100) / 44100
     wav = np.stack([np.sin(2 * np.pi * 440 * t), np.zeros_like(t)], axis=1).astype(np.float32)
@@ -216,6 +235,11 @@ def test_stereo_channels_are_enhanced_separately_and_rate_comes_back():
 def test_bad_input_is_refused_with_a_sentence(wav, rate, message):
     with pytest.raises(audio.AudioError, match=message):
         Halver().enhance(wav, sample_rate=rate)
+
+
+def test_statistics_of_no_examples_are_refused():
+    with pytest.raises(ValueError, match="shorter than one training example"):
+        MMSEGAN.tiny().adapt([])
 
 
 def test_negative_adversarial_weight_is_refused():

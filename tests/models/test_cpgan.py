@@ -29,6 +29,12 @@ class TestCPGAN(CommonSuite):
     overfit_steps = 60
 
 
+def test_with_the_input_skip_an_untrained_generator_leaves_the_sound_alone():
+    x = tf.random.stateless_uniform((2, 1024, 1), seed=(1, 2), minval=-1.0)
+    np.testing.assert_array_equal(small(input_skip=True).generator(x), tf.tanh(x))
+    assert np.abs(small().generator(x) - tf.tanh(x)).max() > 0.01
+
+
 def test_shapes_of_the_pyramid_and_of_both_discriminators():
     model = CPGAN()
     widths = ((8192, 32), (4096, 64), (2048, 128), (1024, 256), (512, 512))

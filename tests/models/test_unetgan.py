@@ -33,6 +33,12 @@ def test_moving_statistics_and_the_final_skip_in_numbers(paper):
     assert trainable(UNetGAN.tiny().generator) == 340_098  # said in tiny()'s docstring
 
 
+def test_with_the_final_skip_an_untrained_generator_leaves_the_sound_alone():
+    x = tf.random.stateless_uniform((2, 1024, 1), seed=(1, 2), minval=-1.0)
+    for training in (False, True):
+        np.testing.assert_array_equal(small(final_input_skip=True).generator(x, training=training), tf.tanh(x))
+
+
 def test_paper_shapes(paper):
     x = tf.random.stateless_uniform((2, 16384, 1), seed=(1, 2), minval=-1.0)
     names = [f"down{i}_leaky" for i in range(8)] + ["middle2_leaky", "enhanced"]

@@ -1,8 +1,8 @@
 """CP-GAN learns on the toy corpus: python -m benchmarks.learn.cpgan
 
 Four trainings from the same weights: D off, the global D alone, both D with the mean of the segments, both D with the worst
-segment. The adversarial terms have a weight of 0.1: with 1 and so few steps G follows D, who has seen as little. Beside the usual measures: SI-SDR of the worst quarter second of each utterance, which the worst-segment loss is
-made for.
+segment. The adversarial terms have a weight of 0.1: with 1 and so few steps G follows a D that has seen as little. Beside the
+usual measures: SI-SDR of the worst quarter second of each utterance, which the worst-segment loss is made for.
 """
 
 import argparse

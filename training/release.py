@@ -33,9 +33,9 @@ def adam(rate, beta_1=0.5, **kwargs):
 
 
 # build: the model; batch: examples; pairs: mixtures per epoch; seconds: of each; rate: Adam's first step, epochs: both of
-# stage 1 and 2; beta: Adam's beta_1 in stage 1 (0.5 in stage 2); level: dBFS of the clean speech; crop: seconds of every
-# recording, elsewhere in each epoch; task: of a system that is not for the ear; memory: make the examples once (they cost
-# more than the steps).
+# stage 1 and 2; beta: Adam's beta_1 in stage 1 (0.5 in stage 2); level: dBFS of the clean speech; vary: more noises; crop:
+# seconds of every recording, elsewhere in each epoch; task: of a system that is not for the ear; memory: make the examples
+# once (they cost more than the steps).
 # MetricGAN differs from MetricGAN+: strides make D 12 times cheaper, D starts alone, a regression term stays in G's loss.
 RECIPES = {
     "metricgan": dict(
@@ -58,11 +58,11 @@ RECIPES = {
     "sforkgan": dict(
         build=lambda **k: ganse_tf.SForkGAN.tiny(
             widths=(8, 8, 8, 16, 16, 16, 32, 32, 48, 48, 96), output="subtraction", **k
-        ), batch=(16, 16), pairs=(120, 120), rate=(1e-3, 2e-4), beta=0.9, epochs=(9, 3),
+        ), batch=(16, 16), pairs=(160, 160), rate=(1e-3, 2e-4), beta=0.9, vary=True, epochs=(12, 3),
     ),
     "cgan": dict(
         build=lambda **k: ganse_tf.CGAN.tiny(filters=8, d_filters=12, **k),
-        batch=(1, 1), pairs=(300, 200), seconds=4.112, rate=(1e-3, 2e-4), epochs=(14, 4),
+        batch=(1, 1), pairs=(300, 200), seconds=4.112, rate=(1e-3, 2e-4), vary=True, epochs=(12, 3),
     ),
     "cpgan": dict(
         build=lambda **k: ganse_tf.CPGAN.tiny(**{"level_db": -26.0, "adversarial_weight": 0.1, **k}), level=(-30.0, -22.0),
@@ -82,7 +82,7 @@ RECIPES = {
     ),
     "segan": dict(
         build=lambda **k: ganse_tf.SEGAN.tiny(widths=(8, 16, 16, 32, 32, 64, 64, 64), level_db=-26.0, **k),
-        level=(-30.0, -22.0), batch=(6, 8), pairs=(400, 200), rate=(1e-3, 2e-4), beta=0.9, epochs=(14, 5),
+        level=(-30.0, -22.0), batch=(6, 8), pairs=(400, 200), rate=(1e-3, 2e-4), beta=0.9, vary=True, epochs=(10, 4),
     ),
 }  # fmt: skip
 
@@ -157,7 +157,8 @@ def stage(name, number, model, folder, work, seed):
         pairs = corpus.oversmoothed_pairs(folder)
     else:
         level = recipe.get("level", corpus.LEVELS_DB)
-        pairs = corpus.training_mixer(folder, recipe.get("seconds", 2.0), length, seed + number, level_db=level)
+        seconds, vary = recipe.get("seconds", 2.0), recipe.get("vary", False)
+        pairs = corpus.training_mixer(folder, seconds, length, seed + number, level_db=level, vary=vary)
     if recipe.get("memory"):
         dataset = common.in_memory(data.examples(pairs, model, batch_size=4096, shuffle=False))(batch, seed)
     else:

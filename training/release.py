@@ -66,7 +66,7 @@ RECIPES = {
     ),
     "cpgan": dict(
         build=lambda **k: ganse_tf.CPGAN.tiny(**{"level_db": -26.0, "adversarial_weight": 0.1, **k}), level=(-30.0, -22.0),
-        batch=(8, 8), pairs=(500, 400), seconds=0.512, rate=(2e-3, 2e-4), beta=0.9, epochs=(8, 3),
+        batch=(8, 8), pairs=(320, 240), seconds=0.512, rate=(1e-3, 2e-4), beta=0.9, vary=True, epochs=(10, 3),
     ),
     "fsegan": dict(
         build=ganse_tf.FSEGAN.tiny, batch=(8, 8), pairs=(400, 240), seconds=2.59, rate=(2e-3, 2e-4), beta=0.9,

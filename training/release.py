@@ -65,8 +65,9 @@ RECIPES = {
         batch=(1, 1), pairs=(300, 200), seconds=4.112, rate=(1e-3, 2e-4), vary=True, epochs=(12, 3),
     ),
     "cpgan": dict(
-        build=lambda **k: ganse_tf.CPGAN.tiny(**{"level_db": -26.0, "adversarial_weight": 0.1, **k}), level=(-30.0, -22.0),
-        batch=(8, 8), pairs=(320, 240), seconds=0.512, rate=(1e-3, 2e-4), beta=0.9, vary=True, epochs=(10, 3),
+        build=lambda **k: ganse_tf.CPGAN.tiny(**{"emphasis": 0.0, "level_db": -26.0, "adversarial_weight": 0.1, **k}),
+        level=(-30.0, -22.0), batch=(8, 8), pairs=(320, 240), seconds=0.512, rate=(1e-3, 2e-4), beta=0.9, vary=True,
+        epochs=(10, 3),
     ),
     "fsegan": dict(
         build=ganse_tf.FSEGAN.tiny, batch=(8, 8), pairs=(400, 240), seconds=2.59, rate=(2e-3, 2e-4), beta=0.9,
@@ -81,7 +82,9 @@ RECIPES = {
         epochs=(6, 3), task="synthesiser",
     ),
     "segan": dict(
-        build=lambda **k: ganse_tf.SEGAN.tiny(widths=(8, 16, 16, 32, 32, 64, 64, 64), level_db=-26.0, **k),
+        build=lambda **k: ganse_tf.SEGAN.tiny(
+            widths=(8, 16, 16, 32, 32, 64, 64, 64), emphasis=0.0, level_db=-26.0, **k
+        ),
         level=(-30.0, -22.0), batch=(6, 8), pairs=(400, 200), rate=(1e-3, 2e-4), beta=0.9, vary=True, epochs=(10, 4),
     ),
 }  # fmt: skip

@@ -255,6 +255,7 @@ network.
 ```
 python -m results.score                                # toy corpus test: the same files on every machine, offline
 python -m results.score --pairs FOLDER --label vbd     # a folder with noisy/ and clean/
+python -m results.tasks                                # three systems on their own task; --pairs as above
 python -m results.rtf                                  # real-time factors of all rows, in one run
 python -m results.make                                 # this file and index.html from csv/, rtf.json and papers.py
 ```

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 
+import ganse_tf
 from ganse_tf import data, presets, scoring
-from results import make, page, papers, rtf, score
+from ganse_tf.downstream import senone
+from results import make, page, papers, rtf, score, tasks
 from tests.test_demo import Reader
 
 README = (make.HERE / "README.md").read_text(encoding="utf-8")
@@ -148,6 +150,33 @@ def test_a_folder_of_pairs_gets_its_own_label(folder, tmp_path, capsys):
             score.main(wrong)
     err = capsys.readouterr().err
     assert "--pairs FOLDER --label vbd" in err and "there is no row no_such_row; rows: noisy, Wiener" in err
+
+
+@pytest.mark.parametrize("model", [ganse_tf.FSEGAN.tiny(), ganse_tf.AFM.tiny()], ids=["FSEGAN", "AFM"])
+def test_features_that_are_not_changed_keep_their_error(model, monkeypatch):
+    pairs = data.toy_pairs("test", n=2, snr_db=5)
+    loaded = [(p.name, p.noisy, p.clean, p.sample_rate) for p in pairs]
+    if isinstance(model, ganse_tf.FSEGAN):
+        monkeypatch.setattr(model, "enhance_features", lambda features: features)
+    else:
+        monkeypatch.setattr(model, "map_features", lambda wav: senone.lfb(wav, model.sample_rate))
+    before, after = (tasks.means(values) for values in tasks.mapping(model, loaded).values())
+    assert before == after and next(iter(before.values())) > 0.1
+    clean = [(name, c, c, rate) for name, _, c, rate in loaded]
+    assert set(tasks.means(tasks.mapping(model, clean)["noisy"]).values()) == {0.0}
+
+
+def test_an_untrained_post_filter_sharpens_nothing():  # its last layer starts at zero
+    pair = data.toy_pairs("test", n=1)[0]
+    found = tasks.sharpening(ganse_tf.GANPostfilter.tiny(), [(pair.name, pair.noisy, pair.clean, pair.sample_rate)])
+    assert tasks.means(found["over-smoothed"]) == pytest.approx(tasks.means(found["sharpened"]), rel=1e-3)
+    assert 0 < found["over-smoothed"]["variance ratio"][0] < 1
+
+
+def test_the_cards_tell_of_the_own_tasks():
+    for name, card in presets.cards().items():
+        if card["class"].rpartition(".")[2] in tasks.TASKS:
+            assert f"own task, {score.SETS['toy']}" in card["scores"], f"python -m results.tasks: {name}"
 
 
 def test_a_real_time_factor_is_seconds_per_second():

@@ -163,7 +163,8 @@ fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 for name in list(systems)[1:]:
     marker = "s" if name in BASELINES else "o" if name.endswith("_d_off") else "^"
     ax.scatter(rtf[name], gain[name], marker=marker, color="#999999" if name in BASELINES else "#E69F00" if marker == "o" else "#0072B2", edgecolor="black")
-    ax.annotate(name, (rtf[name], gain[name]), textcoords="offset points", xytext=(5, 3), fontsize=7)
+    if not name.endswith("_d_off"):  # the circle near a triangle is the same system without D
+        ax.annotate(name, (rtf[name], gain[name]), textcoords="offset points", xytext=(5, 3), fontsize=7)
 ax.axhline(0, color="black", linestyle="--", linewidth=1)
 ax.set(xscale="log", xlabel="RTF (log scale; left is cheaper)", ylabel="PESQ-WB gained over noisy", title="Quality against cost")
 ax.margins(x=0.25, y=0.15)

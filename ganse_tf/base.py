@@ -247,7 +247,9 @@ class EnhancementGAN(keras.Model):
                 resampled = audio.resample(part, sample_rate, self.sample_rate)
                 part = resampled if len(resampled) else part[:1]  # a sample or two at a high rate: less than one at 16 kHz
             gain = self.gain(part)
-            part = self.enhance_wave(np.ascontiguousarray(part * gain, np.float32)) / gain
+            part = part if gain == 1 else gain * part  # no copy without need: an hour of sound is 230 MB
+            part = self.enhance_wave(np.ascontiguousarray(part, np.float32))
+            part /= gain
             if other_rate:
                 part = audio.resample(part, self.sample_rate, sample_rate)[: len(wav)]
                 part = np.pad(part, [(0, len(wav) - len(part)), *[(0, 0)] * (part.ndim - 1)])
@@ -260,8 +262,11 @@ class EnhancementGAN(keras.Model):
 
     def gain(self, wav):
         """What brings the recording to ``level_db``; 1 for silence."""
-        rms = np.sqrt(np.mean(np.square(wav, dtype=np.float64)))
-        return np.float32(1.0 if self.level_db is None or rms < SILENCE else 10 ** (self.level_db / 20) / rms)
+        if self.level_db is None:
+            return np.float32(1.0)
+        flat = wav.reshape(-1)
+        rms = np.sqrt(np.einsum("i,i->", flat, flat, dtype=np.float64) / flat.size)  # without a copy in float64
+        return np.float32(1.0 if rms < SILENCE else 10 ** (self.level_db / 20) / rms)
 
     def enhance_wave(self, wav):
         """Enhance float32 (n,) at ``sample_rate`` window by window, cross-fading the seams; (n, 2) if a model hears stereo."""

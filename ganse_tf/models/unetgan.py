@@ -27,7 +27,7 @@ Differs from the paper
 - Reductions (means over batch, samples and patches), initialisation (Glorot) and one step of D per step of G: not given.
 - Random crops: `ganse_tf.data.examples(..., crop_seconds=1.024)` draws a new position per epoch, the same for both sides.
   `preprocess` alone cuts all whole segments, without overlap. Utterances shorter than a segment are dropped.
-- Inference is not described: the whole utterance (up to 20 s at a time), zero-padded to a multiple of 256 samples;
+- Inference is not described: the whole utterance (up to 10 s at a time), zero-padded to a multiple of 256 samples;
   `inference="chunked"` enhances block by block. Effect: benchmarks/learn/unetgan.md.
 - Batch 150 and about 900 epochs: yours to choose in `fit`.
 """
@@ -143,7 +143,7 @@ class UNetGAN(EnhancementGAN):
     url = "https://arxiv.org/abs/2010.15521"
     domain = "waveform"
     logs = (*EnhancementGAN.logs, "g_adv", "g_l2")
-    window = 20 * EnhancementGAN.sample_rate  # full-rate feature maps: an hour of sound stays under 1.5 GB
+    window = 10 * EnhancementGAN.sample_rate  # full-rate feature maps: an hour of sound stays under 1.5 GB
 
     def __init__(
         self, segment=SEGMENT, levels=LEVELS, channels=CHANNELS, dilations=DILATIONS, d_filters=D_FILTERS,

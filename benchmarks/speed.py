@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from results import rtf
+from ganse_tf import setup_check
 
 HERE = Path(__file__).parent
 TORCH_ENV = HERE / ".venv-torch"
@@ -221,7 +221,7 @@ own optimisers. The steps of ganse_tf also log the norms of both gradients. What
 `import ganse_tf`: {imports["import ganse_tf"]:.2f} s. TensorFlow is loaded when first used:
 {imports["import tensorflow"]:.1f} s.
 
-- Machine: {rtf.processor()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}
+- Machine: {setup_check.processor()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}
 - Versions: {versions()}
 - Load average before and after each line: {", ".join(f"{x:.1f}" for x in load)}. The benchmark itself makes
   {1 if options.one_thread else os.cpu_count()}; more than that means that other jobs shared the cores.{note}

@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 from importlib import metadata
+from pathlib import Path
 
 from ganse_tf.version import __version__
 
@@ -83,6 +84,13 @@ def _numbers(version):
 def cores():
     """CPU cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def processor():
+    """Name of the CPU, as far as the system tells."""
+    info = Path("/proc/cpuinfo")
+    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    return names[0].partition(":")[2].strip() if names else platform.processor() or platform.machine()
 
 
 def _device():

@@ -7,14 +7,13 @@ machine: rtf.json keeps the load at the start, and the table repeats it.
 
 import json
 import os
-import platform
 import statistics
 import time
 from pathlib import Path
 
 import numpy as np
 
-from ganse_tf import data
+from ganse_tf import data, setup_check
 from results import score
 
 FILE = Path(__file__).parent / "rtf.json"
@@ -42,19 +41,10 @@ def measure(enhance, wav, rate):
     return statistics.median(times[1:]) * rate / len(wav)
 
 
-def processor():
-    """Name of the CPU, as far as the system tells."""
-    info = Path("/proc/cpuinfo")
-    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
-    return names[0].partition(":")[2].strip() if names else platform.processor() or platform.machine()
-
-
 def main():
     if hasattr(os, "sched_setaffinity"):  # before TensorFlow counts the cores
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count()
+    cores = setup_check.cores()
     load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
     wav, rate = sound()
     factors = {}
@@ -66,7 +56,8 @@ def main():
         except NotImplementedError:  # gives no sound
             continue
         print(f"{row}: {factors[row]:g}", flush=True)
-    found = {"machine": processor(), "cores": cores, "load": load, "date": time.strftime("%Y-%m-%d"), "rows": factors}
+    machine, date = setup_check.processor(), time.strftime("%Y-%m-%d")
+    found = {"machine": machine, "cores": cores, "load": load, "date": date, "rows": factors}
     FILE.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 

@@ -86,17 +86,22 @@ def stale(label, wanted, fingerprint):
     return [row for row, source in wanted.items() if done.get(row) != source]
 
 
-def main(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("rows", nargs="*", help="rows to score; all if left out")
+def parse(parser, arguments):
+    """(arguments, label of the test set) of a command that works on the toy corpus or on --pairs FOLDER --label NAME."""
     parser.add_argument("--pairs", help="folder with noisy/ and clean/; the toy corpus if left out")
     parser.add_argument("--label", help=f"short name of the test set, e.g. {', '.join(SETS)}")
-    parser.add_argument("--workers", type=int, default=0, help="processes that score; 0 scores in this one")
-    parser.add_argument("--again", action="store_true", help="score also what has not changed")
     args = parser.parse_args(arguments)
     if (args.pairs is None) != (args.label in (None, "toy")):
         parser.error('name a folder of pairs: --pairs FOLDER --label vbd; "toy" is the set that needs no folder')
-    label = args.label or "toy"
+    return args, args.label or "toy"
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("rows", nargs="*", help="rows to score; all if left out")
+    parser.add_argument("--workers", type=int, default=0, help="processes that score; 0 scores in this one")
+    parser.add_argument("--again", action="store_true", help="score also what has not changed")
+    args, label = parse(parser, arguments)
     wanted = rows()
     if unknown := sorted(set(args.rows) - set(wanted)):
         parser.error(f"there is no row {', '.join(unknown)}; rows: {', '.join(wanted)}")
@@ -139,8 +144,13 @@ def note(label, title, row):
     tables = {"noisy": csv_path(label, NOISY), "enhanced": csv_path(label, row)}
     means = {key: metrics.ScoreTable.from_csv(path).means() for key, path in tables.items()}
     means = {key: {k: round(v, 4) for k, v in found.items()} for key, found in means.items()}
+    write_on_card(row, title, means)
+
+
+def write_on_card(preset, title, means):
+    """Add one entry to the scores of a preset's card."""
     presets.cards.cache_clear()
-    presets.note(row, scores={**presets.cards()[row].get("scores", {}), title: means})
+    presets.note(preset, scores={**presets.cards()[preset].get("scores", {}), title: means})
 
 
 def _write(found):

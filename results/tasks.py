@@ -36,7 +36,7 @@ def mapping(model, loaded):
 def sharpening(model, loaded):
     """Variance ratio (1 is natural) and log-spectral distance in dB of log amplitudes."""
     found = {"over-smoothed": {}, "sharpened": {}}
-    for pair in oversmooth.pairs(data.Utterance(name, clean, rate, "", "", (), "test") for name, _, clean, rate in loaded):
+    for pair in oversmooth.pairs(data.Utterance(name, clean, rate) for name, _, clean, rate in loaded):
         smooth, natural, _ = pair.load()
         smooth, natural = model.log_amplitude(smooth), model.log_amplitude(natural).numpy()
         for kind, made in (("over-smoothed", smooth.numpy()), ("sharpened", model.enhance_log_amplitude(smooth).numpy())):
@@ -56,18 +56,13 @@ TASKS = {"FSEGAN": mapping, "AFM": mapping, "GANPostfilter": sharpening}  # clas
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", help="folder with noisy/ and clean/; the toy corpus if left out")
-    parser.add_argument("--label", help=f"short name of the test set, e.g. {', '.join(score.SETS)}")
-    args = parser.parse_args(arguments)
-    if (args.pairs is None) != (args.label in (None, "toy")):
-        parser.error('name a folder of pairs: --pairs FOLDER --label vbd; "toy" is the set that needs no folder')
+    args, label = score.parse(parser, arguments)
     loaded, _ = score.test_set(args.pairs)
-    title = score.SETS.get(args.label or "toy", args.label)
+    title = score.SETS.get(label, label)
     for name in presets.names():
-        model = presets.from_preset(name)
-        if task := TASKS.get(type(model).__name__):
-            found = {kind: means(values) for kind, values in task(model, loaded).items()}
-            presets.note(name, scores={**presets.cards()[name].get("scores", {}), f"own task, {title}": found})
+        if task := TASKS.get(score.facts(name)["class"]):
+            found = {kind: means(values) for kind, values in task(presets.from_preset(name), loaded).items()}
+            score.write_on_card(name, f"own task, {title}", found)
             print(f"{name}, {title}: {found}", flush=True)
 
 

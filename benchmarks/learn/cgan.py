@@ -29,12 +29,17 @@ def patches(seed, rounds=2):
     return concatenate(pairs)
 
 
+def train(model, batches, steps):
+    """CPU minutes of `steps` steps, G's and D's learning rates falling over as many updates as each gets."""
+    return common.train(model, batches, steps, *(common.adam(LEARNING_RATE, n * steps) for n in (model.g_steps, 1)))
+
+
 def trained(steps, seed, **kwargs):
     """A CGAN.tiny() after `steps` steps, and the CPU minutes they took."""
     keras.utils.set_random_seed(seed)
     model = CGAN.tiny(seed=seed, **kwargs)
     batches = data.examples(patches(seed), model, batch_size=1, seed=seed)
-    return model, common.train(model, batches, steps, *(common.adam(LEARNING_RATE, n * steps) for n in (model.g_steps, 1)))
+    return model, train(model, batches, steps)
 
 
 def row(name, pairs, enhance):

@@ -13,7 +13,7 @@ from pathlib import Path
 import keras
 
 from benchmarks.learn import common
-from benchmarks.learn.cgan import KINDS, LEARNING_RATE, TRAIN_SNRS_DB
+from benchmarks.learn.cgan import KINDS, TRAIN_SNRS_DB, train
 from ganse_tf import data, noises
 from ganse_tf.downstream import classical
 from ganse_tf.downstream import speaker_verification as verification
@@ -29,7 +29,7 @@ def trained(protocol, steps, seed, rounds=2):
     speech = [wav for wavs in protocol.background.values() for wav in wavs]
     mixer = data.Mixer(speech, KINDS, snr_choices=TRAIN_SNRS_DB, length=rounds * len(speech), seed=seed)
     batches = data.examples(concatenate(mixer), model, batch_size=1, seed=seed)
-    return model, common.train(model, batches, steps, *(common.adam(LEARNING_RATE, n * steps) for n in (model.g_steps, 1)))
+    return model, train(model, batches, steps)
 
 
 def main():

@@ -31,7 +31,7 @@ import numpy as np
 import scipy.signal
 import tensorflow as tf
 
-from ganse_tf import layers, losses, optimizers
+from ganse_tf import layers, losses, optimizers, signal
 from ganse_tf.base import EnhancementGAN
 
 SEGMENT = 16384  # samples, section 3
@@ -226,7 +226,7 @@ class SEGAN(EnhancementGAN):
     def preprocess(self, noisy, clean):
         """(n,) pair -> (slices, L, 1) pair: windows with 50 % overlap, a short tail dropped, pre-emphasis per slice."""
         cut = [tf.signal.frame(from_float(wav), self.segment, self.hop) for wav in (noisy, clean)]
-        return tuple(emphasise(frames, self.emphasis)[..., None] for frames in cut)
+        return tuple(signal.preemphasis(frames, self.emphasis)[..., None] for frames in cut)
 
     def enhance_wave(self, wav):
         """Section 4.2 at test time: emphasis over the whole utterance, segments without overlap, de-emphasis over all."""
@@ -254,8 +254,3 @@ def from_float(wav):
 def to_float(wav):
     """The way back."""
     return (65535 * wav - 1) / 65536
-
-
-def emphasise(frames, emphasis=EMPHASIS):
-    """y[0] = x[0], y[n] = x[n] - 0.95 x[n-1] along the last axis."""
-    return tf.concat([frames[..., :1], frames[..., 1:] - emphasis * frames[..., :-1]], axis=-1)

@@ -5,8 +5,8 @@ import pytest
 import scipy.signal
 import tensorflow as tf
 
-from ganse_tf import layers
-from ganse_tf.models.segan import SEGAN, emphasise, from_float
+from ganse_tf import layers, signal
+from ganse_tf.models.segan import EMPHASIS, SEGAN, from_float
 from tests.common import CommonSuite, copy_of, same, trainable
 
 
@@ -52,7 +52,8 @@ def test_losses_in_closed_form():
 
 
 def test_emphasis_and_int16_scale():
-    np.testing.assert_allclose(emphasise(tf.constant([[1.0, 1, 1, 0]]))[0], [1, 0.05, 0.05, -0.95], atol=1e-6)
+    emphasised = signal.preemphasis(tf.constant([[1.0, 1, 1, 0]]), EMPHASIS)
+    np.testing.assert_allclose(emphasised[0], [1, 0.05, 0.05, -0.95], atol=1e-6)
     back = scipy.signal.lfilter([1.0], [1.0, -0.95], [1, 0.05, 0.05, -0.95])
     np.testing.assert_allclose(back, [1, 1, 1, 0], atol=1e-12)
     for sample, expected in ((-32768, -1.0), (0, 1.5259e-5), (32767, 1.0)):

@@ -26,11 +26,21 @@ SILENCE = 1e-6  # RMS, -120 dBFS: below it there is nothing to make louder
 OVERLAP = SAMPLE_RATE  # samples shared by neighbouring windows and cross-faded: 1 s
 
 
+def options(arguments):
+    """A paper file's own constructor arguments from its ``locals()``: what `get_config` saves and JSON can hold."""
+    ours = ("self", "kwargs", "__class__", "adversarial_weight")  # the last one is the base class's
+    return {name: _plain(value) for name, value in arguments.items() if name not in ours}
+
+
+def _plain(value):
+    return [_plain(v) for v in value] if isinstance(value, (tuple, list)) else value
+
+
 class EnhancementGAN(keras.Model):
     """Base of all models: builds, compiles, saves, resumes, enhances and evaluates.
 
     Args:
-        config: the paper file's own constructor arguments, as a dict that JSON can hold (for ``get_config``).
+        config: the paper file's own constructor arguments, ``options(locals())``.
         adversarial_weight: weight of the adversarial term in G's loss; 0 trains G by plain regression and leaves D
             out of the step altogether (the ablation "does D do anything?").
         level_db: dBFS; `enhance` brings the RMS level of a recording there, where the training was, and its output back.
@@ -50,12 +60,16 @@ class EnhancementGAN(keras.Model):
     logs = ("d_loss", "g_loss", "d_real", "d_fake", "d_grad_norm", "g_grad_norm")  # a paper file adds its own terms
     padded = False  # True: examples have a free time axis and are padded to the longest of a batch
     window, overlap = WINDOW, OVERLAP  # samples, of enhance()
+    choices = {}  # option -> what it may be, the default first
 
     def __init__(self, *, config=None, adversarial_weight=1.0, level_db=None, seed=0, **kwargs):
         super().__init__(**kwargs)
         if adversarial_weight < 0:
             raise ValueError(f"adversarial_weight is {adversarial_weight}; it must be >= 0 (0 switches D off).")
         self._config = dict(config or {})
+        for option, allowed in self.choices.items():
+            if self._config[option] not in allowed:
+                raise ValueError(f"{option} is {self._config[option]!r}; use {' or '.join(repr(a) for a in allowed)}.")
         self.adversarial_weight = float(adversarial_weight)
         self.level_db = level_db
         self.seed = int(seed)

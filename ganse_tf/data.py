@@ -139,6 +139,33 @@ def examples(source, model, batch_size=16, shuffle=True, seed=0, crop_seconds=No
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 
+def from_memory(columns, model, batch_size, shuffle=True, seed=0):
+    """Batches from arrays that are in memory already, in an order drawn from `(seed, model.step)` as in `examples`.
+
+    Args:
+        columns: list of arrays with the same first axis, which counts examples.
+        model: an EnhancementGAN.
+        batch_size: rows per batch; the last one may be smaller.
+        shuffle: a new order in every epoch.
+        seed: whole number.
+
+    Returns:
+        tf.data.Dataset of tuples, one entry per column.
+    """
+    import tensorflow as tf
+
+    columns = [tf.constant(column) for column in columns]
+    n = len(columns[0])
+
+    def epoch():
+        order = np.random.default_rng([seed, int(model.step)]).permutation(n) if shuffle else np.arange(n)
+        yield from (order[i : i + batch_size] for i in range(0, n, batch_size))
+
+    rows = tf.data.Dataset.from_generator(epoch, output_signature=tf.TensorSpec([None], tf.int64))
+    dataset = rows.map(lambda i: tuple(tf.gather(column, i) for column in columns))
+    return dataset.apply(tf.data.experimental.assert_cardinality(-(-n // batch_size))).prefetch(2)
+
+
 def _count(tf, model, lengths, longest):
     """(examples per epoch or None, bytes of the largest example), by running `preprocess` on noise of these lengths."""
     preprocess = tf.function(model.preprocess, input_signature=[tf.TensorSpec([None], tf.float32)] * 2)

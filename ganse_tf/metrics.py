@@ -191,6 +191,34 @@ def norm_pesq(score):
     return (score + 0.5) / 5.0
 
 
+def normalised(metric):
+    """A metric's name or function as ``f(clean, enhanced, sample_rate)`` with values in [0, 1] (Fu et al. 2019, sec. 5.2).
+
+    Args:
+        metric: "pesq_wb", "pesq_nb", "stoi", "estoi", or a function, which is returned as it is.
+
+    Raises:
+        ValueError: another name.
+    """
+    if callable(metric):
+        return metric
+    if metric in ("pesq_wb", "pesq_nb"):
+        return lambda clean, enhanced, rate: norm_pesq(globals()[metric](clean, enhanced, rate))
+    if metric in ("stoi", "estoi"):
+        return globals()[metric]
+    raise ValueError(
+        f"metric is {metric!r}; use pesq_wb, pesq_nb, stoi, estoi, or give a function (clean, enhanced, rate) -> [0, 1]."
+    )
+
+
+def batch_scores(metric, clean, enhanced, sample_rate):
+    """float32 (B,): `metric` (a function, see `normalised`) of NumPy batches (B, n), clipped to [0, 1]; NaN where it fails."""
+    with warnings.catch_warnings():  # the reason of a NaN is not needed here
+        warnings.simplefilter("ignore")
+        values = [metric(c, e, sample_rate) for c, e in zip(np.asarray(clean), np.asarray(enhanced))]
+    return np.clip(np.array(values, np.float32), 0.0, 1.0)
+
+
 def _pesq(pair, mode):
     rates = (16000,) if mode == "wb" else (8000, 16000)
     if pair.sample_rate not in rates:

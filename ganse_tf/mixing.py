@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import scipy.signal
 
 from ganse_tf import audio, noises
 from ganse_tf.corpus import (
@@ -170,6 +171,8 @@ class Mixer:
         snr_choices: a tuple of SNRs to choose from instead of the range, as most papers do: (0, 5, 10, 15).
         part: share of each noise recording that may be used, as in `mix`.
         sample_rate: Hz, of everything; files at another rate are refused.
+        colour: True filters speech and noise, each by a random gentle filter, as if microphones and rooms changed: few
+            recordings go further (`random_colour`).
 
     Raises:
         AudioError: a source is empty or missing, or a file has another rate.
@@ -183,8 +186,9 @@ class Mixer:
 
     def __init__(
         self, speech, noise, snr_db=(-5, 15), seconds=None, level_db=None, length=None, seed=0, *, snr_choices=None,
-        part=(0.0, 1.0), sample_rate=SAMPLE_RATE,
+        part=(0.0, 1.0), sample_rate=SAMPLE_RATE, colour=False,
     ):  # fmt: skip
+        self.colour = colour
         self.snr_db = _range(snr_db, "snr_db")
         self.level_db = None if level_db is None else _range(level_db, "level_db")
         self.snr_choices = None if snr_choices is None else tuple(float(level) for level in snr_choices)
@@ -219,6 +223,8 @@ class Mixer:
         speech = self._speech[generator(self.seed, "order", epoch, turn).permutation(len(self._speech))[place]]
         rng = generator(self.seed, epoch, i)
         clean = self._crop(speech.wav(), rng)
+        if self.colour:
+            clean = random_colour(clean, rng)
         if self.level_db is not None:
             rms_db = 10 * np.log10(max(np.mean(np.square(clean, dtype=np.float64)), 1e-20))
             clean = clean * np.float32(10 ** ((rng.uniform(*self.level_db) - rms_db) / 20))
@@ -233,6 +239,8 @@ class Mixer:
                 used = noises.stretch(wav, len(clean), rng)[0]
             if used.any():
                 break
+        if self.colour:
+            used = random_colour(used, rng)
         noisy, clean = mix(clean, used, snr_db, name=speech.name)
         text, words = (speech.text, speech.words) if self.samples is None else ("", ())
         kind = noise if _is_kind(noise) else noise.name
@@ -261,6 +269,13 @@ class Mixer:
         if np.mean(np.square(wav[start : start + self.samples])) < 10 ** (SILENT_DB / 10):
             start = min(max(int(np.abs(wav).argmax()) - self.samples // 2, 0), room)
         return wav[start : start + self.samples]
+
+
+def random_colour(wav, rng):
+    """`wav` (n,) through a random filter of second order, (1 + a z^-1 + b z^-2) / (1 + c z^-1 + d z^-2) with all four
+    coefficients between -3/8 and 3/8, as the training of RNNoise does: stable, at most 17 dB up or down. float32 (n,)."""
+    a, b, c, d = rng.uniform(-3 / 8, 3 / 8, 4)
+    return scipy.signal.lfilter([1.0, a, b], [1.0, c, d], wav).astype(np.float32)
 
 
 def _range(value, name):

@@ -54,6 +54,23 @@ class ReplayBuffer:
             self.entries = (self.entries + epoch)[-self.size :]
 
 
+def lessons(entries, size, rng):
+    """All (candidate, clean, score) of `entries` in random order, at most `size` utterances at once; NaN scores left out."""
+    pieces = [(i, j) for i, (_, _, score) in enumerate(entries) for j in range(0, len(score), size)]
+    for i, j in (pieces[k] for k in rng.permutation(len(pieces))):
+        candidate, clean, score = (part[j : j + size] for part in entries[i])
+        scored = np.isfinite(score)
+        if scored.any():
+            yield candidate[scored], clean[scored], score[scored]
+
+
+def variations(n, rng):
+    """(n, 4, 8) exponents g over time and frequency, for masks m^(2^g), bolder or more timid: -1 to 1 for the whole mask and
+    normal ones, of a deviation up to 1, here and there."""
+    whole, strength = rng.uniform(-1, 1, (n, 1, 1)), rng.uniform(0, 1, (n, 1, 1))
+    return (whole + strength * rng.standard_normal((n, 4, 8))).astype(np.float32)
+
+
 def _to_int16(wav):
     return np.clip(np.rint(np.asarray(wav) * INT16), -INT16, INT16).astype(np.int16)
 

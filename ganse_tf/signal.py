@@ -530,6 +530,31 @@ def log_mel(wav, sample_rate=16000, n_fft=1024, hop_length=160, win_length=512, 
     return tf.math.log(tf.maximum(mel, floor))
 
 
+def mel_loudness(mag, n_mels=64, sample_rate=16000, exponent=0.2, floor=1e-5):
+    """Mel-band energies at the same mean level for every utterance, compressed roughly like loudness.
+
+    ``(energy / mean energy + floor) ** exponent``: about 1 where it is as loud as its mean; a factor on the utterance cancels.
+
+    Args:
+        mag: STFT magnitude (..., frames, bins).
+        n_mels: bands from 0 Hz to half the sample rate.
+        sample_rate: Hz.
+        exponent: of the energy; Zwicker's loudness has 0.23.
+        floor: added to the relative energy, so that silence has a gradient; 1e-5 is -50 dB.
+
+    Returns:
+        float32 (..., frames, n_mels), at least ``floor ** exponent``.
+
+    Example:
+        >>> mel_loudness(tf.ones([3, 257])).shape.as_list()
+        [3, 64]
+    """
+    mag = _float32(mag, "mag")
+    energy = tf.square(mag) @ mel_matrix(n_mels, 2 * (mag.shape[-1] - 1), sample_rate, 0.0, None)
+    mean = tf.reduce_mean(energy, axis=[-2, -1], keepdims=True)
+    return tf.pow(energy / tf.maximum(mean, 1e-9) + floor, exponent)
+
+
 def mel_gain_to_bins(gain, n_fft=1024, sample_rate=16000, fmin=125.0, fmax=7500.0):
     """Spread a gain per mel band over the FFT bins, so that a mel-domain mask can be heard.
 

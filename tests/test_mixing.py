@@ -274,3 +274,17 @@ def test_mixer_refuses_with_a_sentence(tmp_path, speech):
         data.Mixer([np.zeros(1000, np.float32)], "white")[0]
     with pytest.raises(AudioError, match="part is"):
         data.Mixer(good, "white", part=(1, 0))
+
+
+def test_random_colour_is_gentle_and_repeats():
+    rng = np.random.default_rng(0)
+    impulse = np.zeros(512, np.float32)
+    impulse[0] = 1.0
+    gains_db = np.array([20 * np.log10(np.abs(np.fft.rfft(mixing.random_colour(impulse, rng)))) for _ in range(200)])
+    assert np.abs(gains_db).max() < 17.0 and 2.0 < gains_db.std() < 6.0
+    speech = data.toy_corpus("valid")[:3]
+    plain, first, second = (data.Mixer(speech, "white", seconds=0.5, colour=c, seed=1).at(0, 0) for c in (False, True, True))
+    np.testing.assert_array_equal(first.noisy, second.noisy)
+    assert np.abs(first.clean - plain.clean).max() > 1e-3
+    noise = first.noisy - first.clean
+    assert 10 * np.log10(np.mean(first.clean**2) / np.mean(noise**2)) == pytest.approx(first.snr_db, abs=0.01)

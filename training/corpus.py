@@ -48,10 +48,10 @@ def varied(paths):
 
 
 def training_mixer(folder, seconds, length, seed, snr_db=(-5.0, 20.0), level_db=LEVELS_DB, vary=False):
-    """Endless training pairs: every epoch new mixtures; `vary`: with the noises of `varied`."""
+    """Endless training pairs: every epoch new mixtures; `vary`: with the noises of `varied`, "colour": and random filters."""
     noise = noise_files(folder)[0]
     return data.Mixer(speech_files(folder)[0], varied(noise) if vary else noise, snr_db=snr_db, seconds=seconds,
-                      level_db=level_db, length=length, seed=seed)  # fmt: skip
+                      level_db=level_db, length=length, seed=seed, colour=vary == "colour")  # fmt: skip
 
 
 def oversmoothed_pairs(folder):

@@ -40,12 +40,11 @@ Differs from the paper
 """
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from ganse_tf import data as sounds
 from ganse_tf import layers, losses, optimizers, signal
-from ganse_tf.base import SAMPLE_RATE, EnhancementGAN
+from ganse_tf.base import SAMPLE_RATE, EnhancementGAN, options
 from ganse_tf.downstream import senone
 from ganse_tf.downstream.asr import pad
 
@@ -117,39 +116,30 @@ class AFM(EnhancementGAN):
         >>> history = fm.fit(fm.examples(pairs), epochs=20)  # or ganse_tf.data.examples(mixer, fm, crop_seconds=2.0)
         >>> afm = AFM.tiny()
         >>> afm.generator.set_weights(fm.generator.get_weights())  # also brings the statistics
-
-    References:
-        Meng, Li, Gong and Juang 2018, eqs. 3 to 18, sections 4.1 to 4.3.
     """
 
     paper = "Meng, Li, Gong, Juang 2018: Adversarial feature-mapping for speech enhancement"
     url = "https://arxiv.org/abs/1809.02251"
-    deviation_floor = 1e-3
     domain = "log-mel filterbank"
     outputs = "features"
-    padded = True
+    padded, deviation_floor = True, 1e-3
     logs = (*EnhancementGAN.logs, "g_l2", "m_loss", "senone_error")
+    choices = dict(recurrent=tuple(RECURRENT), optimizer=("adam", "sgd_paper"))
 
     def __init__(
         self, units=UNITS, projection=PROJECTION, recurrent="linear", d_units=D_UNITS, senone_aware=False,
         n_senones=N_SENONES, m_layers=M_LAYERS, m_units=M_UNITS, m_projection=M_PROJECTION, senone_weight=SENONE_WEIGHT,
         optimizer="adam", adversarial_weight=ADVERSARIAL_WEIGHT, **kwargs,
     ):  # fmt: skip
-        config = dict(units=units, projection=projection, recurrent=recurrent, d_units=d_units, senone_aware=senone_aware,
-                      n_senones=n_senones, m_layers=m_layers, m_units=m_units, m_projection=m_projection,
-                      senone_weight=senone_weight, optimizer=optimizer)  # fmt: skip
-        for name, allowed in (("recurrent", tuple(RECURRENT)), ("optimizer", ("adam", "sgd_paper"))):
-            if config[name] not in allowed:
-                raise ValueError(f"{name} is {config[name]!r}; use one of {', '.join(allowed)}.")
-        super().__init__(config=config, adversarial_weight=adversarial_weight, **kwargs)
+        super().__init__(config=options(locals()), adversarial_weight=adversarial_weight, **kwargs)
         self.senone_aware, self.senone_weight = senone_aware, senone_weight
         self.per_frame = optimizer == "sgd_paper"
         self.generator = build_generator(units, projection, recurrent)
         self.discriminator = build_discriminator(d_units)
         self.reversal = layers.GradientScale(-self.adversarial_weight, name="reversal")
         if senone_aware:
-            options = n_senones, BANDS, m_layers, m_units, m_projection, RECURRENT[recurrent]
-            self.acoustic_model = senone.build_acoustic_model(*options)
+            sizes = n_senones, BANDS, m_layers, m_units, m_projection, RECURRENT[recurrent]
+            self.acoustic_model = senone.build_acoustic_model(*sizes)
             self.to_acoustic_model = layers.GradientScale(senone_weight, name="to_acoustic_model")
 
     @classmethod
@@ -229,10 +219,8 @@ class AFM(EnhancementGAN):
     def labels_of(self, data):
         """The senone labels of a batch, its fourth part."""
         if len(data) < 4 or data[3] is None:
-            raise ValueError(
-                f"senone_aware=True needs senone labels, but the batch has {len(data)} parts; expected (noisy, clean, "
-                "mask, labels). Train on model.examples(pairs) with pairs that know their words."
-            )
+            raise ValueError(f"senone_aware=True needs senone labels, but the batch has {len(data)} parts, not (noisy, clean, "
+                             "mask, labels). Train on model.examples(pairs) with pairs that know their words.")  # fmt: skip
         return tf.cast(data[3], tf.int32)
 
     def test_step(self, data):
@@ -274,13 +262,9 @@ class AFM(EnhancementGAN):
         """Like `data.examples`, quicker for small corpora and with senone labels: features are made once and kept.
 
         Args:
-            pairs: whatever `data.pairs` takes. With `senone_aware`, Pairs that know their `words` (digits), as from
-                `data.toy_pairs`; those without are left out.
-            batch_size: stretches.
-            frames: length of a stretch, 10 ms each: an LSTM reads many short ones faster than few long ones. None:
-                whole utterances.
+            pairs: whatever `data.pairs` takes; with `senone_aware`, those that know their `words`, as from `data.toy_pairs`.
+            batch_size: stretches of `frames` frames (10 ms each; None: whole utterances): many short ones are quicker.
             shuffle: a new order in every epoch, drawn from `seed` and the model's step counter.
-            seed: whole number.
 
         Returns:
             tf.data.Dataset of (noisy, clean, mask), with `senone_aware` also labels (B, T), -1 in the padding.
@@ -299,18 +283,10 @@ class AFM(EnhancementGAN):
             length = frames or len(parts[0])
             for column, part in zip(columns, parts):
                 column += [part[i : i + length] for i in range(0, len(part), length)]
-        columns = [tf.constant(pad(column)[0]) for column in columns if column]
+        columns = [pad(column)[0] for column in columns if column]
         if self.senone_aware:
             columns[3] += senone.IGNORE
-        n = len(columns[0])
-
-        def epoch():
-            order = np.random.default_rng([seed, int(self.step)]).permutation(n) if shuffle else np.arange(n)
-            yield from (order[i : i + batch_size] for i in range(0, n, batch_size))
-
-        rows = tf.data.Dataset.from_generator(epoch, output_signature=tf.TensorSpec([None], tf.int64))
-        dataset = rows.map(lambda i: tuple(tf.gather(column, i) for column in columns))
-        return dataset.apply(tf.data.experimental.assert_cardinality(-(-n // batch_size))).prefetch(2)
+        return sounds.from_memory(columns, self, batch_size, shuffle, seed)
 
     # ---- sound -------------------------------------------------------------------------------------------------------
 

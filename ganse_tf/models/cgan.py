@@ -12,7 +12,8 @@ noisy speech into clean speech.  G is a U-Net that squeezes the patch down to on
 
 G has no z; what is random in it is the dropout of its decoder.  D learns once per step, then G twice.
 
-The paper builds on pix2pix and the TensorFlow code of Y.-C. Lin ("yenchenlin" below): what is not in the paper is theirs.
+The paper builds on pix2pix (Isola et al. 2017) and the TensorFlow code of Y.-C. Lin ("yenchenlin" below): what is not in the
+paper is theirs.
 
 Batch norm with batch 1.  The bottleneck is one point of 512 channels, so batch norm sees one number per channel, subtracts
 it from itself and returns beta = 0; ReLU's gradient at 0 is 0.  Hence e8, d1 and half of d2 (23 % of G's weights) never
@@ -38,7 +39,7 @@ import numpy as np
 import tensorflow as tf
 
 from ganse_tf import audio, losses, optimizers, signal
-from ganse_tf.base import EnhancementGAN
+from ganse_tf.base import EnhancementGAN, options
 
 STFT = dict(n_fft=512, hop_length=256, window="hamming")  # 32 ms, half overlap, section 3.1
 FRAMES, BINS = 256, 256  # of one patch; the 257th bin is dropped, section 3.1
@@ -123,11 +124,8 @@ def build_discriminator(filters=FILTERS, disc="global"):
 def concatenate(pairs):
     """The paper's training set: all utterances in a row, cut every 256 frames, the incomplete rest dropped.
 
-    Args:
-        pairs: what ``ganse_tf.data.pairs`` takes; each utterance is divided by the largest magnitude of its noisy STFT.
-
-    Returns:
-        list of ``(noisy, clean)``, float32 (65792,) each, for ``ganse_tf.data.examples``.
+    Takes what ``ganse_tf.data.pairs`` takes; each utterance is divided by the largest magnitude of its noisy STFT.
+    Returns a list of ``(noisy, clean)``, float32 (65792,) each, for ``ganse_tf.data.examples``.
 
     Raises:
         ValueError: less than 4.1 s of speech in total.
@@ -159,39 +157,28 @@ class CGAN(EnhancementGAN):
         scale: "linear" or "log", what [-1, 1] means.
         bn_bottleneck: batch norm on e8; None: as the backbone has it.
         bn_stats: at test "input" (statistics of the patch) or "moving" (averages over training).
-        test_dropout: keep dropout on when enhancing.
-        top_bin: 8 kHz bin of the output, "zero" or "noisy".
-        l1_weight: weight of the L1 term.
-        g_steps: steps of G per step of D.
+        test_dropout: keep dropout on when enhancing. top_bin: 8 kHz bin of the output, "zero" or "noisy".
+        l1_weight, g_steps: weight of the L1 term; steps of G per step of D.
         adversarial_weight, seed: see `EnhancementGAN`.
 
     Example:
         >>> model = CGAN.tiny()
         >>> model.compile()
         >>> model.fit(ganse_tf.data.examples(concatenate(pairs), model, batch_size=1), epochs=10)
-
-    References:
-        Michelsanti and Tan 2017, section 3; Isola et al. 2017 (pix2pix); yenchenlin/pix2pix-tensorflow.
     """
 
     paper = "Michelsanti, Tan 2017: cGAN"
     url = "https://arxiv.org/abs/1709.01703"
     domain = "STFT magnitude"
     logs = (*EnhancementGAN.logs, "g_adv", "g_l1")
+    choices = dict(backbone=("yenchenlin", "pix2pix"), disc=("global", "patch"), scale=("linear", "log"),
+                   bn_stats=("input", "moving"), top_bin=("zero", "noisy"))  # fmt: skip
 
     def __init__(
         self, filters=FILTERS, d_filters=FILTERS, backbone="yenchenlin", disc="global", scale="linear", bn_bottleneck=None,
         bn_stats="input", test_dropout=False, top_bin="zero", l1_weight=L1_WEIGHT, g_steps=G_STEPS, **kwargs,
     ):  # fmt: skip
-        config = dict(filters=filters, d_filters=d_filters, backbone=backbone, disc=disc, scale=scale,
-                      bn_bottleneck=bn_bottleneck, bn_stats=bn_stats, test_dropout=test_dropout, top_bin=top_bin,
-                      l1_weight=l1_weight, g_steps=g_steps)  # fmt: skip
-        super().__init__(config=config, **kwargs)
-        choices = dict(backbone=("yenchenlin", "pix2pix"), disc=("global", "patch"), scale=("linear", "log"),
-                       bn_stats=("input", "moving"), top_bin=("zero", "noisy"))  # fmt: skip
-        for name, allowed in choices.items():
-            if config[name] not in allowed:
-                raise ValueError(f'{name} is {config[name]!r}; use "{allowed[0]}" (default) or "{allowed[1]}".')
+        super().__init__(config=options(locals()), **kwargs)
         if g_steps < 1:
             raise ValueError(f"g_steps is {g_steps}; G needs at least one step per step of D (paper: 2).")
         self.scale, self.bn_stats, self.test_dropout, self.top_bin = scale, bn_stats, test_dropout, top_bin

@@ -33,21 +33,20 @@ Differs from the paper (not in the sources -> our choice; effect not measured un
 - D_g: channels 16 ... 1024 (SEGAN has the same 11 layers). D_l: stride 2 (its view is then 931 samples).
 - Segments: one length of 2048, 4096, 8192 per batch, drawn; all signals are cut side by side after the same circular
   shift, so every sample is judged. `local_reduction="mean"` puts the mean loss in place of the worst segment's.
-- All losses but the known one, their weights (1, 1, 100), and whether the paper has an L1 term at all.
-- Adam(2e-4, 0.5, 0.999), G's gradient norm at most 5, one step of both D per step of G.
+- All losses but the known one, their weights (1, 1, 100), and whether the paper has an L1 term at all; Adam(2e-4, 0.5,
+  0.999), G's gradient norm at most 5, one step of both D per step of G.
 - `input_skip=True` (`tiny()` has it) adds the noisy waveform to G's last layer, which starts at 0: the way up interpolates and
   has little above 4 kHz.
 - Pre-emphasis 0.95 as SEGAN (`emphasis=0` switches it off); no z, as none is drawn.
 - Inference: windows of 16384 samples, hop 8192, Hann cross-fade; `inference="blocks"` puts windows side by side.
-- Data: VoiceBank + DEMAND; no result of the paper was available to us.
-  `benchmarks/learn/cpgan.md` compares D off, D_g alone, and both with worst and mean segment.
+- No result of the paper was available to us. `benchmarks/learn/cpgan.md` compares D off, D_g, both, worst and mean segment.
 """
 
 import keras
 import tensorflow as tf
 
 from ganse_tf import layers, losses, optimizers, signal
-from ganse_tf.base import EnhancementGAN
+from ganse_tf.base import EnhancementGAN, options
 
 SEGMENT = 16384  # samples
 KERNEL = 31
@@ -140,60 +139,44 @@ def worst_segment_loss(logits):
 class CPGAN(EnhancementGAN):
     """CP-GAN, reconstructed: G 14.5 M, D_g 24.4 M, D_l 1.7 M parameters; `CPGAN.tiny()` for a laptop.
 
-    `discriminator` is the global D, `local_discriminator` the local one. They share no weight, so one Adam moves both
-    exactly as two would.
+    `discriminator` is D_g, `local_discriminator` D_l. They share no weight: one Adam moves both exactly as two would.
 
     Args:
         segment: samples per example; a multiple of 32 and of every one of `lengths`. Paper: 16384.
-        channels: output channels of the dense blocks.
+        channels, pyramid: output channels of the dense blocks; channels of the pyramid's maps.
         growth: channels that a convolution inside a block adds (and of the first convolution).
-        pyramid: channels of the pyramid's maps.
         d_widths, local_widths: channels of the convolutions of D_g and D_l.
         lengths: samples of a local segment; one of them is drawn for each batch.
         l1_weight: lambda; 0 leaves the L1 term out.
         global_weight, local_weight: of the terms of D_g and D_l in G's loss; 0 leaves that D out.
         local_reduction: "min", the worst segment (the paper), or "mean".
-        emphasis: coefficient of the pre-emphasis, 0 for none.
-        inference: "crossfade" or "blocks" (see the module's docstring).
-        kernel: of every convolution but the 1x1. Paper: 31.
-        input_skip: add the noisy waveform before G's tanh.
-        adversarial_weight, seed: see `EnhancementGAN`. 0 leaves both D out.
+        inference: "crossfade" or "blocks"; emphasis: coefficient of the pre-emphasis, 0 for none.
+        kernel: of every convolution but the 1x1. Paper: 31. input_skip: add the noisy waveform before G's tanh.
+        adversarial_weight, seed: see `EnhancementGAN`.
 
     Example:
         >>> model = CPGAN.tiny()
         >>> model.compile()
         >>> history = model.fit(ganse_tf.data.examples(pairs, model, batch_size=8), epochs=10)
-
-    References:
-        Liu et al. 2020, Figure 1.
     """
 
     paper = "Liu, Gong, Liang, Chen 2020: CP-GAN (reconstruction)"
     url = "https://doi.org/10.1109/ICASSP40776.2020.9054060"
     domain = "waveform"
     logs = (*EnhancementGAN.logs, "d_global", "d_local", "g_adv", "g_local", "g_l1")
+    choices = dict(local_reduction=("min", "mean"), inference=("crossfade", "blocks"))
 
     def __init__(
         self, segment=SEGMENT, channels=CHANNELS, growth=GROWTH, pyramid=PYRAMID, d_widths=D_WIDTHS, lengths=LENGTHS,
         local_widths=LOCAL_WIDTHS, l1_weight=L1_WEIGHT, global_weight=GLOBAL_WEIGHT, local_weight=LOCAL_WEIGHT,
         local_reduction="min", emphasis=EMPHASIS, inference="crossfade", kernel=KERNEL, input_skip=False, **kwargs,
     ):  # fmt: skip
-        config = dict(segment=segment, channels=list(channels), growth=growth, pyramid=pyramid, d_widths=list(d_widths),
-                      lengths=list(lengths), local_widths=list(local_widths), l1_weight=l1_weight, emphasis=emphasis,
-                      global_weight=global_weight, local_weight=local_weight, local_reduction=local_reduction,
-                      inference=inference, kernel=kernel, input_skip=input_skip)  # fmt: skip
-        super().__init__(config=config, **kwargs)
+        super().__init__(config=options(locals()), **kwargs)
         halvings = 2 ** len(channels)
         if segment % halvings:
-            raise ValueError(f"segment is {segment}; G halves it {len(channels)} times, so it must be a multiple of "
-                             f"{halvings}: try {SEGMENT}.")  # fmt: skip
+            raise ValueError(f"segment is {segment}; it must be a multiple of {halvings} (a half per block): try {SEGMENT}.")
         if not lengths or any(segment % length for length in lengths):
-            raise ValueError(f"lengths are {list(lengths)}; every one must divide the segment ({segment} samples) into "
-                             f"whole parts: try {[segment // 4, segment // 2]}.")  # fmt: skip
-        if local_reduction not in ("min", "mean"):
-            raise ValueError(f'local_reduction is {local_reduction!r}; use "min" (worst segment, the paper) or "mean".')
-        if inference not in ("crossfade", "blocks"):
-            raise ValueError(f'inference is {inference!r}; use "crossfade" or "blocks".')
+            raise ValueError(f"lengths are {list(lengths)}; each must divide the segment: try {[segment // 4, segment // 2]}.")
         if not (l1_weight or self.adversarial_weight and (global_weight or local_weight)):
             raise ValueError("All weights of G's loss are 0: G has nothing to learn. Set l1_weight or the weight of a D.")
         self.segment, self.lengths, self.emphasis, self.inference = segment, tuple(lengths), emphasis, inference

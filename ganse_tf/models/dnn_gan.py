@@ -45,7 +45,7 @@ import keras
 import tensorflow as tf
 
 from ganse_tf import layers, losses, optimizers, signal
-from ganse_tf.base import EnhancementGAN
+from ganse_tf.base import EnhancementGAN, options
 
 STFT = dict(n_fft=512, hop_length=256, window="hann")  # 32 ms, hop 16 ms
 BINS = 257
@@ -149,18 +149,13 @@ class DNNGAN(EnhancementGAN):
     url = "https://ashutosh620.github.io/files/CGAN_ICASSP_2018.pdf"
     domain = "STFT magnitude mask"
     logs = (*EnhancementGAN.logs, "g_adv", "g_l1", "g_l2")
+    choices = dict(target=tuple(HEADS), bn_position=("input", "pre_activation"))
 
     def __init__(
         self, target="scaled_smm", use_z=True, units=None, d_units=None, l1_weight=L1_WEIGHT, l2_weight=0.0,
         d_steps=D_STEPS, real_label=REAL_LABEL, g_label=1.0, bn_position="input", **kwargs,
     ):  # fmt: skip
-        config = dict(target=target, use_z=use_z, units=units, d_units=d_units, l1_weight=l1_weight, d_steps=d_steps,
-                      l2_weight=l2_weight, real_label=real_label, g_label=g_label, bn_position=bn_position)  # fmt: skip
-        super().__init__(config=config, **kwargs)
-        if target not in HEADS:
-            raise ValueError(f"target is {target!r}; use one of {', '.join(HEADS)}.")
-        if bn_position not in ("input", "pre_activation"):
-            raise ValueError(f'bn_position is {bn_position!r}; use "input" or "pre_activation".')
+        super().__init__(config=options(locals()), **kwargs)
         if not (l1_weight or l2_weight or self.adversarial_weight):
             raise ValueError("l1_weight, l2_weight and adversarial_weight are all 0: G has nothing to learn. Set one.")
         if d_steps < 1:

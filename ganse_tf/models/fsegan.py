@@ -46,7 +46,7 @@ import numpy as np
 import tensorflow as tf
 
 from ganse_tf import losses, optimizers, signal
-from ganse_tf.base import EnhancementGAN
+from ganse_tf.base import EnhancementGAN, options
 
 STFT = dict(n_fft=1024, hop_length=160, win_length=512)  # 32 ms window, 10 ms hop, section 3.2; n_fft ours
 FRAMES, BANDS, HOP = 128, 128, 64  # of one window, 1.28 s with half overlap in training, section 3.2
@@ -151,18 +151,13 @@ class FSEGAN(EnhancementGAN):
     domain = "log-mel spectrum"
     outputs = "features"
     logs = (*EnhancementGAN.logs, "g_adv", "g_l1")
+    choices = dict(in_channels=(2, 1), decisions=(8, 16, 32, 64, 128))
 
     def __init__(
         self, in_channels=2, filters=FILTERS, d_filters=FILTERS, use_bias=False, decisions=DECISIONS, l1_weight=L1_WEIGHT,
         window_hop=FRAMES, **kwargs,
     ):  # fmt: skip
-        config = dict(in_channels=in_channels, filters=filters, d_filters=d_filters, use_bias=use_bias,
-                      decisions=decisions, l1_weight=l1_weight, window_hop=window_hop)  # fmt: skip
-        super().__init__(config=config, **kwargs)
-        if in_channels not in (1, 2):
-            raise ValueError(f"in_channels is {in_channels}; use 2 (stereo, the paper) or 1 (mono).")
-        if decisions not in (8, 16, 32, 64, 128):
-            raise ValueError(f"decisions is {decisions}; use 8 (paper), 16, 32, 64 or 128 along the window's 128 frames.")
+        super().__init__(config=options(locals()), **kwargs)
         if not 1 <= window_hop <= FRAMES:
             raise ValueError(f"window_hop is {window_hop} frames; use 1 to {FRAMES}: {FRAMES} (paper) has no overlap.")
         self.in_channels, self.l1_weight, self.window_hop = in_channels, l1_weight, window_hop

@@ -40,7 +40,7 @@ import keras
 import tensorflow as tf
 
 from ganse_tf import losses, optimizers, signal
-from ganse_tf.base import EnhancementGAN
+from ganse_tf.base import EnhancementGAN, options
 
 CHANNELS = 64  # gammatone filters
 FRAME_LENGTH, HOP_LENGTH = 320, 160  # samples: 20 ms Hamming, 10 ms
@@ -49,7 +49,6 @@ SIDE = 3  # frames of context on each side: 7 in all
 UNITS = 512  # three hidden layers in G and in D
 L2_WEIGHT = 0.5  # of eqs. 3 and 4
 LEARNING_RATE = 1e-3  # Adam
-MODES = ("mmse-gan", "vgan", "dnn")
 AMPLITUDE_FLOOR = 1e-5  # -100 dBFS per channel, ours
 DEVIATION_FLOOR = 1e-5
 
@@ -101,18 +100,16 @@ class MMSEGAN(EnhancementGAN):
     url = "https://github.com/Neil-Shah/GANs-for-Speech-Enhancement"
     domain = "gammatone mask"
     logs = (*EnhancementGAN.logs, "g_adv", "g_l2")
+    choices = dict(mode=("mmse-gan", "vgan", "dnn"))
 
     def __init__(self, mode="mmse-gan", units=UNITS, l2_weight=L2_WEIGHT, adversarial_weight=None, **kwargs):
-        if mode not in MODES:
-            raise ValueError(f"mode is {mode!r}; use one of {', '.join(MODES)}.")
         if adversarial_weight is None:
             adversarial_weight = 0.0 if mode == "dnn" else 1.0
         if mode == "dnn" and adversarial_weight:
             raise ValueError(f'adversarial_weight is {adversarial_weight}, but mode="dnn" has no D; use "mmse-gan".')
         if mode == "vgan" and not adversarial_weight:
             raise ValueError('adversarial_weight is 0, but mode="vgan" has no other loss; use mode="dnn".')
-        config = dict(mode=mode, units=units, l2_weight=l2_weight)
-        super().__init__(config=config, adversarial_weight=adversarial_weight, **kwargs)
+        super().__init__(config=options(locals()), adversarial_weight=adversarial_weight, **kwargs)
         self.mode, self.l2_weight = mode, 0.0 if mode == "vgan" else l2_weight
         self.generator = build_generator(units)
         self.discriminator = build_discriminator(units)

@@ -35,7 +35,7 @@ import numpy as np
 import tensorflow as tf
 
 from ganse_tf import losses, optimizers, signal
-from ganse_tf.base import EnhancementGAN
+from ganse_tf.base import EnhancementGAN, options
 
 BANDS = ((1, 320), (257, 576), (513, 832), (769, 1024))  # first and last bin, counted from 1
 N_FFT, WIN_LENGTH, HOP_LENGTH = 2048, 400, 80  # samples at 16 kHz; our choice
@@ -159,8 +159,7 @@ class GANPostfilter(EnhancementGAN):
         n_fft, win_length, hop_length: of the STFT, samples; the last bin of the FFT is left out.
         bands: (first, last) bin of each band, counted from 1; the last one ends at n_fft / 2.
         g_filters, d_filters: channels of the convolutions (Table 1).
-        frames: frames per training example.
-        crop: frames that D sees, at most `frames`.
+        frames, crop: frames per training example; frames that D sees, at most `frames`.
         l1_weight: adds l1_weight * |G(z, y) - x| to G's loss. Paper: none (0).
         conditional_d: D sees (candidate, y); False: the candidate alone.
         griffin_lim: rounds of Griffin and Lim's iteration in `enhance`.
@@ -170,9 +169,6 @@ class GANPostfilter(EnhancementGAN):
         >>> model = GANPostfilter.tiny()
         >>> model.compile()
         >>> model.fit(data.examples(oversmooth.pairs(data.toy_corpus("train")), model, batch_size=8), epochs=5)
-
-    References:
-        Kaneko et al. 2017, Table 1, Fig. 2 and eq. 2.
     """
 
     paper = "Kaneko, Takaki, Kameoka, Yamagishi 2017: GAN-based postfilter for STFT spectrograms"
@@ -186,10 +182,7 @@ class GANPostfilter(EnhancementGAN):
         d_filters=D_FILTERS, frames=FRAMES, crop=CROP, l1_weight=0.0, conditional_d=True, griffin_lim=GRIFFIN_LIM, **kwargs,
     ):  # fmt: skip
         bands = [tuple(int(k) for k in band) for band in bands]
-        config = dict(n_fft=n_fft, win_length=win_length, hop_length=hop_length, bands=[list(b) for b in bands],
-                      g_filters=list(g_filters), d_filters=list(d_filters), frames=frames, crop=crop,
-                      l1_weight=l1_weight, conditional_d=conditional_d, griffin_lim=griffin_lim)  # fmt: skip
-        super().__init__(config=config, **kwargs)
+        super().__init__(config=options(locals()), **kwargs)
         if crop > frames:
             raise ValueError(f"crop is {crop} and frames is {frames}; D cannot see more frames than an example has.")
         touching = all(low[0] < high[0] <= low[1] < high[1] for low, high in zip(bands, bands[1:]))

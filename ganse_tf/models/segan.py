@@ -32,7 +32,7 @@ import scipy.signal
 import tensorflow as tf
 
 from ganse_tf import layers, losses, optimizers, signal
-from ganse_tf.base import EnhancementGAN
+from ganse_tf.base import EnhancementGAN, options
 
 SEGMENT = 16384  # samples, section 3
 HOP = 8192  # training windows overlap by 50 %, section 3
@@ -130,20 +130,16 @@ class SEGAN(EnhancementGAN):
     url = "https://arxiv.org/abs/1703.09452"
     domain = "waveform"
     logs = (*EnhancementGAN.logs, "g_adv", "g_l1")
+    choices = dict(reference=("current", "fixed"))
 
     def __init__(
         self, segment=SEGMENT, widths=WIDTHS, kernel=KERNEL, stride=STRIDE, l1_weight=L1_WEIGHT, half_factors=True,
         use_bias=True, use_z=True, emphasis=EMPHASIS, reference="current", reference_size=16, **kwargs,
     ):  # fmt: skip
-        config = dict(segment=segment, widths=list(widths), kernel=kernel, stride=stride, l1_weight=l1_weight,
-                      half_factors=half_factors, use_bias=use_bias, use_z=use_z, emphasis=emphasis, reference=reference,
-                      reference_size=reference_size)  # fmt: skip
-        super().__init__(config=config, **kwargs)
+        super().__init__(config=options(locals()), **kwargs)
         if segment % stride ** len(widths):
             raise ValueError(f"segment is {segment}; it must be a multiple of {stride}^{len(widths)}: try {SEGMENT}.")
-        if reference not in ("current", "fixed"):
-            raise ValueError(f'reference is {reference!r}; use "current" (authors\' code) or "fixed" (Salimans et al.).')
-        self.segment, self.hop, self.window, self.overlap = segment, segment // 2, 20 * segment, 0
+        self.segment, self.hop, self.window, self.overlap = segment, segment // 2, 8 * segment, 0
         self.l1_weight, self.half, self.use_z, self.emphasis = l1_weight, 0.5 if half_factors else 1.0, use_z, emphasis
         sizes = dict(segment=segment, widths=tuple(widths), kernel=kernel, stride=stride, use_bias=use_bias)
         self.generator = build_generator(use_z=use_z, **sizes)

@@ -48,7 +48,7 @@ import numpy as np
 import tensorflow as tf
 
 from ganse_tf import layers, losses, optimizers, signal
-from ganse_tf.base import SAMPLE_RATE, EnhancementGAN
+from ganse_tf.base import SAMPLE_RATE, EnhancementGAN, options
 
 STFT = dict(n_fft=512, hop_length=256, window="hamming")  # our choice; 257 bins are quoted
 BINS, CONTEXT = 257, 11  # quoted: 11 x 257 = 2827 numbers
@@ -62,7 +62,7 @@ LEAK = 0.3  # LeakyReLU in D, SEGAN's
 LARGEST_GAIN = 10.0  # 20 dB
 FLOOR = 1e-6  # of the power, before the logarithm: white noise at -83 dBFS
 STD_FLOOR = 1e-2  # of the deviation of a bin
-OUTPUTS, D_INPUTS, DISTANCES = ("speech", "subtraction", "average"), ("speech", "both"), ("l1", "l2", "positions")
+OUTPUTS = ("speech", "subtraction", "average")
 
 
 def build_generator(size=SIZE, widths=WIDTHS):
@@ -159,29 +159,21 @@ class SForkGAN(EnhancementGAN):
         >>> model = SForkGAN.tiny()
         >>> model.compile()
         >>> history = model.fit(ganse_tf.data.examples(pairs, model, batch_size=32), epochs=10)
-
-    References:
-        Lin et al. 2019, Figure 1 and Algorithm 1.
     """
 
     paper = "Lin et al. 2019: Speech enhancement using forked GANs with spectral subtraction"
     url = "https://www.isca-archive.org/interspeech_2019/lin19d_interspeech.html"
     domain = "log-power spectrum"
     logs = (*EnhancementGAN.logs, "g_adv", "g_l1", "g_reduction", "g_margin", "distance")
+    choices = dict(output=OUTPUTS, merge=("average", "center"), d_inputs=("speech", "both"),
+                   latent_distance=("l1", "l2", "positions"))  # fmt: skip
     window = 10 * SAMPLE_RATE  # one network pass per frame: 30 s at once would need gigabytes at the paper's size
 
     def __init__(
         self, widths=WIDTHS, output="speech", merge="average", d_inputs="speech", l1_weight=L1_WEIGHT, margin=MARGIN,
         reduction_weight=REDUCTION_WEIGHT, margin_weight=MARGIN_WEIGHT, latent_distance="l1", floor=FLOOR, **kwargs,
     ):  # fmt: skip
-        config = dict(widths=list(widths), output=output, merge=merge, d_inputs=d_inputs, l1_weight=l1_weight,
-                      margin=margin, reduction_weight=reduction_weight, margin_weight=margin_weight,
-                      latent_distance=latent_distance, floor=floor)  # fmt: skip
-        super().__init__(config=config, **kwargs)
-        for name, allowed in (("output", OUTPUTS), ("merge", ("average", "center")), ("d_inputs", D_INPUTS),
-                              ("latent_distance", DISTANCES)):  # fmt: skip
-            if config[name] not in allowed:
-                raise ValueError(f"{name} is {config[name]!r}; use one of {', '.join(allowed)}.")
+        super().__init__(config=options(locals()), **kwargs)
         self.output_kind, self.merge, self.d_inputs, self.distance_kind = output, merge, d_inputs, latent_distance
         self.l1_weight, self.reduction_weight, self.floor = l1_weight, reduction_weight, floor
         self.margin, self.margin_weight = margin, margin_weight

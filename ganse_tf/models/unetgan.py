@@ -36,7 +36,7 @@ import keras
 import tensorflow as tf
 
 from ganse_tf import layers, losses, optimizers
-from ganse_tf.base import EnhancementGAN
+from ganse_tf.base import EnhancementGAN, options
 
 SEGMENT = 16384  # samples, section 3.1
 LEVELS, CHANNELS = 8, 24  # eight levels, each 24 channels wider, Fig. 1
@@ -143,22 +143,16 @@ class UNetGAN(EnhancementGAN):
     url = "https://arxiv.org/abs/2010.15521"
     domain = "waveform"
     logs = (*EnhancementGAN.logs, "g_adv", "g_l2")
+    choices = dict(adv_mode=("nonsaturating", "saturating"), inference=("whole", "chunked"))
     window = 10 * EnhancementGAN.sample_rate  # full-rate feature maps: an hour of sound stays under 1.5 GB
 
     def __init__(
         self, segment=SEGMENT, levels=LEVELS, channels=CHANNELS, dilations=DILATIONS, d_filters=D_FILTERS,
         l2_weight=L2_WEIGHT, adv_mode="nonsaturating", final_input_skip=False, inference="whole", **kwargs,
     ):  # fmt: skip
-        config = dict(segment=segment, levels=levels, channels=channels, dilations=list(dilations),
-                      d_filters=list(d_filters), l2_weight=l2_weight, adv_mode=adv_mode,
-                      final_input_skip=final_input_skip, inference=inference)  # fmt: skip
-        super().__init__(config=config, **kwargs)
+        super().__init__(config=options(locals()), **kwargs)
         if segment % 2**levels:
             raise ValueError(f"segment is {segment}; it must be a multiple of 2^{levels} = {2**levels}: try {SEGMENT}.")
-        if adv_mode not in ("nonsaturating", "saturating"):
-            raise ValueError(f'adv_mode is {adv_mode!r}; use "nonsaturating" or "saturating" (eq. 2 as printed).')
-        if inference not in ("whole", "chunked"):
-            raise ValueError(f'inference is {inference!r}; use "whole" or "chunked".')
         self.segment, self.multiple = segment, 2**levels
         self.l2_weight, self.adv_mode, self.chunked = l2_weight, adv_mode, inference == "chunked"
         if self.chunked:  # windows of whole segments, so that the blocks of a long file stay where they are

@@ -348,9 +348,9 @@ def test_ideal_features_lift_the_sound():
 
 
 def test_wrong_arguments_are_refused_with_the_fix(batch):
-    with pytest.raises(ValueError, match="recurrent is 'gru'; use one of linear, feedback"):
+    with pytest.raises(ValueError, match="recurrent is 'gru'; use 'linear' or 'feedback'"):
         AFM(recurrent="gru")
-    with pytest.raises(ValueError, match="optimizer is 'sgd'; use one of adam, sgd_paper"):
+    with pytest.raises(ValueError, match="optimizer is 'sgd'; use 'adam' or 'sgd_paper'"):
         AFM(optimizer="sgd")
     with pytest.raises(ValueError, match="batch has 3 parts.*model.examples"):
         compiled(senone_aware=True).train_step(batch)

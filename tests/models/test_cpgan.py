@@ -217,11 +217,11 @@ def small_with_paper_segment():
 
 
 def test_wrong_arguments_are_refused_with_the_fix():
-    with pytest.raises(ValueError, match="multiple of 32: try 16384"):
+    with pytest.raises(ValueError, match="multiple of 32 .*: try 16384"):
         CPGAN(segment=16390)
     with pytest.raises(ValueError, match="divide the segment"):
         small(lengths=(300,))
-    with pytest.raises(ValueError, match="worst segment"):
+    with pytest.raises(ValueError, match="'min' or 'mean'"):
         small(local_reduction="max")
     with pytest.raises(ValueError, match="crossfade"):
         small(inference="whole")

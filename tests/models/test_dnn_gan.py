@@ -247,7 +247,7 @@ def test_fit_normalises_by_the_statistics_of_the_training_set():
 
 
 def test_wrong_arguments_are_refused_with_the_fix():
-    with pytest.raises(ValueError, match="scaled_smm, smm, irm, stft"):
+    with pytest.raises(ValueError, match="'scaled_smm' or 'smm' or 'irm' or 'stft'"):
         DNNGAN(target="psm")
     with pytest.raises(ValueError, match="pre_activation"):
         DNNGAN(bn_position="output")

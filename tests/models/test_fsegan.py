@@ -295,7 +295,7 @@ def test_the_best_answer_raises_the_snr(sound):
 
 
 @pytest.mark.parametrize("wrong, words", [
-    ({"in_channels": 3}, "2 .stereo"), ({"decisions": 7}, "use 8"), ({"window_hop": 0}, "1 to 128"),
+    ({"in_channels": 3}, "use 2 or 1"), ({"decisions": 7}, "use 8"), ({"window_hop": 0}, "1 to 128"),
 ])  # fmt: skip
 def test_wrong_arguments_are_refused_with_the_fix(wrong, words):
     with pytest.raises(ValueError, match=words):

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ganse_tf import layers
-from ganse_tf.models.metricgan import BINS, MetricGAN, build_generator, normalised
-from ganse_tf.schedule import ReplayBuffer
+from ganse_tf import layers, metrics
+from ganse_tf.models.metricgan import BINS, MetricGAN, build_generator
+from ganse_tf.schedule import ReplayBuffer, lessons, variations
 from tests.common import CommonSuite, copy_of, same, trainable
 
 
@@ -39,10 +39,45 @@ def test_shortest_spectrogram_of_the_paper_discriminator():
     model = MetricGAN()
     assert model.min_frames == 29
     assert model.discriminator(tf.zeros((1, 29, BINS, 2))).shape == (1, 1)
-    assert MetricGAN.tiny().min_frames == 61  # strides 2, 2, 2, 1: 5 -> 13 -> 29 -> 61
+    assert MetricGAN.tiny().min_frames == 45  # strides 2, 2, 1, 1, from the end: 5, 9, 21, 45
     short, long = tf.zeros(28 * 256 - 1), tf.zeros(28 * 256)
     assert model.preprocess(short, short)[0].shape[0] == 0
     assert model.preprocess(long, long)[0].shape[0] == 1
+
+
+def test_loudness_input_of_d():
+    model = small(d_input="loudness", d_strides=(2, 2, 1, 1))
+    rng = np.random.default_rng(0)
+    mag = np.abs(rng.standard_normal((2, 60, BINS))).astype(np.float32)
+    seen = model.view(tf.constant(mag), tf.constant(mag)).numpy()
+    assert seen.shape == (2, 60, 64, 3)
+    np.testing.assert_array_equal(seen[..., 2], 0.0)  # the difference of equal spectra
+    louder = model.view(tf.constant(3 * mag), tf.constant(mag)).numpy()
+    np.testing.assert_allclose(louder, seen, atol=1e-5)  # a gain is no error: PESQ aligns levels
+    silent = model.view(tf.zeros_like(mag), tf.constant(mag)).numpy()
+    assert np.isfinite(silent).all() and silent[..., 0].max() == pytest.approx(1e-5**0.2 - 1.0, abs=1e-5)
+    with pytest.raises(ValueError, match="'spectra' or 'loudness'"):
+        MetricGAN(d_input="ears")
+
+
+def test_variations_of_the_mask_are_bolder_and_more_timid():
+    model = small()
+    wav = 0.1 * tf.random.stateless_normal((1, 16000), seed=(1, 2))
+    plain, same_mask, bold, timid = (
+        model.enhance_batch(wav, grid)[0].numpy() for grid in (None, *(tf.fill((1, 4, 8), g) for g in (0.0, 1.0, -1.0)))
+    )
+    np.testing.assert_allclose(plain, same_mask, rtol=1e-6)
+    assert (bold <= plain + 1e-7).all() and (timid >= plain - 1e-7).all()  # an untrained mask is about 0.6
+    grids = variations(1000, np.random.default_rng(0))
+    assert grids.shape == (1000, 4, 8) and abs(grids.mean()) < 0.05 and 0.6 < grids.std() < 1.0
+
+
+def test_lessons_cover_everything_once_and_leave_out_failures():
+    entries = [(np.full((3, 4), i), np.zeros((3, 4)), np.array([0.1, np.nan, 0.3]) + i) for i in range(5)]
+    found = list(lessons(entries, 2, np.random.default_rng(0)))
+    expected = sorted(i + q for i in range(5) for q in (0.1, 0.3))
+    assert sorted(q for _, _, score in found for q in score) == pytest.approx(expected)
+    assert all(len(x) == len(score) <= 2 and (x[:, 0] == int(score[0])).all() for x, _, score in found)
 
 
 @pytest.mark.parametrize("plus, top", [(False, 1.0), (True, 1.2)])
@@ -55,9 +90,9 @@ def test_mask_range(plus, top):
 def test_score_normalisation():
     perfect = 0.1 * np.random.default_rng(0).standard_normal(16000).astype(np.float32)
     assert MetricGAN.tiny().score(perfect[None], perfect[None])[0] == 1.0  # clipped: wide-band PESQ gives 1.029
-    assert normalised(loudness) is loudness
+    assert metrics.normalised(loudness) is loudness
     with pytest.raises(ValueError, match="pesq_wb"):
-        normalised("snr9")
+        metrics.normalised("snr9")
 
 
 def test_losses_in_closed_form():

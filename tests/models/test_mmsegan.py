@@ -183,7 +183,7 @@ def test_ideal_mask_in_the_loop_raises_the_score():
 
 
 def test_wrong_arguments_are_refused_with_the_fix():
-    with pytest.raises(ValueError, match="mmse-gan, vgan, dnn"):
+    with pytest.raises(ValueError, match="'mmse-gan' or 'vgan' or 'dnn'"):
         MMSEGAN(mode="gan")
     with pytest.raises(ValueError, match='use "mmse-gan"'):
         MMSEGAN(mode="dnn", adversarial_weight=1.0)

@@ -33,15 +33,16 @@ def adam(rate, beta_1=0.5, **kwargs):
 
 
 # build: the model; batch: examples; pairs: mixtures per epoch; seconds: of each; rate: Adam's first step, epochs: both of
-# stage 1 and 2; beta: Adam's beta_1 in stage 1 (0.5 in stage 2); level: dBFS of the clean speech; vary: more noises; crop:
-# seconds of every recording, elsewhere in each epoch; task: of a system that is not for the ear; memory: make the examples
-# once (they cost more than the steps).
-# MetricGAN differs from MetricGAN+: strides make D 12 times cheaper, D starts alone, a regression term stays in G's loss.
+# stage 1 and 2; beta: Adam's beta_1 in stage 1 (0.5 in stage 2); level: dBFS of the clean speech; vary: more noises, "colour":
+# filtered, too; crop: seconds of every recording, elsewhere in each epoch; task: of a system that is not for the ear; memory:
+# make the examples once (they cost more than the steps).
+# MetricGAN differs from MetricGAN+: D hears loudness and starts alone, epochs are short, a regression term stays in G's loss.
 RECIPES = {
     "metricgan": dict(
         build=lambda **k: ganse_tf.MetricGAN.plus(
-            d_strides=(2, 2, 2, 1), d_batch=2, d_first_epochs=6, explore=True, l2_weight=0.5, history_size=60, **k
-        ), batch=(8, 2), pairs=(240, 96), rate=(2e-3, 4e-4), epochs=(70, 60),
+            d_input="loudness", d_strides=(2, 2, 1, 1), d_batch=4, d_first_epochs=10, explore=2, l2_weight=0.5,
+            history_size=400, **k
+        ), batch=(8, 4), pairs=(320, 48), rate=(2e-3, 1.5e-4), vary="colour", epochs=(80, 90),
     ),
     "dnn_gan": dict(
         build=lambda **k: ganse_tf.DNNGAN.tiny(units=512, target="irm", **k),
@@ -85,7 +86,7 @@ RECIPES = {
         build=lambda **k: ganse_tf.SEGAN.tiny(
             widths=(8, 16, 16, 32, 32, 64, 64, 64), emphasis=0.0, level_db=-26.0, **k
         ),
-        level=(-30.0, -22.0), batch=(6, 8), pairs=(400, 200), rate=(1e-3, 2e-4), beta=0.9, vary=True, epochs=(10, 4),
+        level=(-30.0, -22.0), batch=(6, 8), pairs=(400, 200), rate=(1e-3, 2e-4), beta=0.9, vary="colour", epochs=(24, 4),
     ),
 }  # fmt: skip
 

@@ -24,7 +24,7 @@ Differs from the paper
 - Replay: G's outputs only (first code: clean speech too). Deviation of a bin: at least 1e-5 (first code: plus 1e-12).
 - `d_input="loudness"` (paper: "spectra"): D sees 64 mel bands, level-aligned and compressed like loudness, and their
   difference. The paper's D soon tells a noisy utterance from a clean one, but not which of two masks of one utterance is
-  better, which is the slope G climbs (`benchmarks/surrogate.md`). `explore` shows D such masks.
+  better, which is the slope G climbs (`benchmarks/learn/surrogate.md`). `explore` shows D such masks.
 - `adversarial_weight=0`: no D and no metric; G is trained by the mean squared error of power-compressed magnitudes.
   `l2_weight` adds the same term to eq. 5 (paper: 0).
 """

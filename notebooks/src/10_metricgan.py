@@ -62,7 +62,7 @@ print(f"G {model.generator.count_params():,} and D {model.discriminator.count_pa
 # ## 1. The paper in one picture
 
 # %%
-fig = viz.architecture(model, "MetricGAN (tiny: MetricGAN+ options, strides in D)")
+fig = viz.architecture(model, "MetricGAN (tiny: MetricGAN+ options, a cheaper D)")
 viz.show(fig)
 
 # %% [markdown]
@@ -93,8 +93,14 @@ print(f"mask between {float(tf.reduce_min(mask)):.3f} and {float(tf.reduce_max(m
 #
 # D sees a pair: the candidate **and its clean reference**. A cGAN's D sees the noisy input instead; here D is a marker with the
 # model answer beside the student's. Its labels are the scores.
+#
+# The paper's D sees two spectrograms. `tiny` shows D what the metric's ears would notice (`d_input="loudness"`, ours): 64 mel bands
+# of both, at the same level and compressed like loudness, and their difference. `benchmarks/learn/surrogate.md` measures why: the
+# paper's D soon ranks utterances, but takes far longer to rank two *masks of the same utterance*, and that is the slope G needs.
 
 # %%
+seen = model.view(*(tf.abs(model.spectrum(wav)) for wav in (noisy_batch, clean_batch)))
+print("what D sees:", seen.shape)
 _, enhanced = model.enhance_batch(noisy_batch)
 print("D(enhanced, clean):", np.round(model.judge(enhanced, clean_batch), 3), " true score:", model.score(clean_batch, enhanced))
 print("D(clean, clean):   ", np.round(model.judge(clean_batch, clean_batch), 3), " true score: 1 by definition")

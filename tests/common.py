@@ -171,6 +171,7 @@ class CommonSuite:
     def test_paper_size_takes_one_real_step(self):
         model = type(self).paper_model()
         model.compile()
-        batch = batch_of(model, 1, self.seconds)
+        batch = batch_of(model, 1, seconds=1.5)
+        assert tf.nest.flatten(batch)[0].shape[0] == 1
         logs = model.train_on_batch(*batch, return_dict=True) if isinstance(batch, tuple) else model.train_step(batch)
         assert np.isfinite(float(logs["g_loss"]))

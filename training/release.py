@@ -86,7 +86,7 @@ RECIPES = {
         build=lambda **k: ganse_tf.SEGAN.tiny(
             widths=(8, 16, 16, 32, 32, 64, 64, 64), emphasis=0.0, level_db=-26.0, **k
         ),
-        level=(-30.0, -22.0), batch=(6, 8), pairs=(400, 200), rate=(1e-3, 2e-4), beta=0.9, vary="colour", epochs=(24, 4),
+        level=(-30.0, -22.0), batch=(6, 8), pairs=(400, 200), rate=(1e-3, 2e-4), beta=0.9, vary=True, epochs=(10, 4),
     ),
 }  # fmt: skip
 

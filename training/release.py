@@ -40,9 +40,9 @@ def adam(rate, beta_1=0.5, **kwargs):
 RECIPES = {
     "metricgan": dict(
         build=lambda **k: ganse_tf.MetricGAN.plus(
-            d_input="loudness", d_strides=(2, 2, 1, 1), d_batch=4, d_first_epochs=8, explore=2, l2_weight=0.5,
-            history_size=400, **k
-        ), batch=(8, 4), pairs=(320, 48), rate=(2e-3, 2e-4), vary="colour", epochs=(80, 60),
+            d_input="loudness", d_strides=(2, 2, 1, 1), d_batch=4, d_first_epochs=15, explore=2, l2_weight=0.5,
+            history_portion=0.5, history_size=600, **k
+        ), batch=(8, 4), pairs=(320, 48), rate=(2e-3, 1e-4), vary="colour", epochs=(80, 45),
     ),
     "dnn_gan": dict(
         build=lambda **k: ganse_tf.DNNGAN.tiny(units=512, target="irm", **k),

@@ -245,7 +245,7 @@ class MetricGAN(EnhancementGAN):
                 report(metric=np.mean(np.nan_to_num(enhanced_entries[-1][2])))
                 for _ in range(self.explore):
                     variant = self.graph("enhance_batch")(noisy, variations(len(noisy), rng))[1].numpy()
-                    current.append((variant, clean, self.score(clean, variant)))
+                    enhanced_entries.append((variant, clean, self.score(clean, variant)))
                 if self.noisy_term:
                     current.append((noisy, clean, self.score(clean, noisy)))
             current += enhanced_entries

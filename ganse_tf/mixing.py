@@ -273,7 +273,7 @@ class Mixer:
 
 def random_colour(wav, rng):
     """`wav` (n,) through a random filter of second order, (1 + a z^-1 + b z^-2) / (1 + c z^-1 + d z^-2) with all four
-    coefficients between -3/8 and 3/8, as the training of RNNoise does: stable, at most 17 dB up or down. float32 (n,)."""
+    coefficients between -3/8 and 3/8: stable, at most 17 dB up or down. float32 (n,)."""
     a, b, c, d = rng.uniform(-3 / 8, 3 / 8, 4)
     return scipy.signal.lfilter([1.0, a, b], [1.0, c, d], wav).astype(np.float32)
 

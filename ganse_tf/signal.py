@@ -539,7 +539,7 @@ def mel_loudness(mag, n_mels=64, sample_rate=16000, exponent=0.2, floor=1e-5):
         mag: STFT magnitude (..., frames, bins).
         n_mels: bands from 0 Hz to half the sample rate.
         sample_rate: Hz.
-        exponent: of the energy; Zwicker's loudness has 0.23.
+        exponent: of the energy.
         floor: added to the relative energy, so that silence has a gradient; 1e-5 is -50 dB.
 
     Returns:

@@ -3,7 +3,7 @@
 G is first trained by plain regression (D off); MetricGAN, with the metric as D's target, goes on from there and from nothing,
 and the regression goes on as well, so that all have had the same number of G's steps. The toy corpus at 0, 5 and 10 dB;
 test speakers, same kinds of noise. Targets: STOI, the paper's second metric, and PESQ-WB, its first. "Patient" is what the
-released weights do: D learns alone for longer, from more old outputs and from variants of G's masks, then G takes small steps.
+released weights do: D learns alone for longer and from more variants of G's masks, then G takes small steps.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from ganse_tf.models.metricgan import MetricGAN
 
 KINDS, SNRS_DB = ("babble", "engine", "pink", "wind"), (0, 5, 10)
 BATCH, UTTERANCES, SECONDS = 2, 60, 2.0  # an epoch is 60 utterances
-PATIENT = dict(d_first_epochs=12, explore=2, history_portion=0.5, history_size=600, l2_weight=0.5, learning_rate=1e-4)
+PATIENT = dict(d_first_epochs=10, explore=2, learning_rate=1e-4)
 LABELS = {"pesq_wb": "PESQ-WB", "stoi": "STOI", "si_sdr": "SI-SDR (dB)"}
 
 

@@ -137,8 +137,9 @@ class MetricGAN(EnhancementGAN):
 
     @classmethod
     def tiny(cls, **kwargs):
-        """The MetricGAN+ networks, thinner, with a D that is much cheaper ("loudness", strides): minutes on two CPU cores."""
-        thin = dict(lstm_units=64, dense_units=96, d_input="loudness", d_strides=(2, 2, 1, 1), d_batch=2, d_first_epochs=2)
+        """MetricGAN+, thinner, with a cheaper D that sees more, and a regression term so that G survives D's first errors."""
+        thin = dict(lstm_units=64, dense_units=96, d_input="loudness", d_strides=(2, 2, 1, 1), d_batch=2, d_first_epochs=2,
+                    explore=1, history_portion=0.5, l2_weight=0.5)  # fmt: skip
         return cls.plus(**{**thin, **kwargs})
 
     def default_optimizers(self):
@@ -262,7 +263,6 @@ class MetricGAN(EnhancementGAN):
     def fit(self, x=None, epochs=1, utterances=UTTERANCES, callbacks=None, backup_dir=None, initial_epoch=0, verbose="auto",
             validation_data=None):  # fmt: skip
         """Train by the outer schedule (`fit_epoch`), progress bar, callbacks and resume as in Keras: `epochs` (paper: 200, 600)
-
         of `utterances` batches (paper: 100) of `x`, from ``ganse_tf.data.examples(pairs, model, batch_size=1)``. The replay
         buffer is kept beside `backup_dir` and comes back too. The regression error of `validation_data` is logged as val_g_l2.
         """
@@ -295,6 +295,6 @@ class MetricGAN(EnhancementGAN):
         return metrics.batch_scores(self.metric, clean, candidate, self.sample_rate)
 
     def score_in_graph(self, clean, candidate):
-        """`score` as a graph node without gradient; a failed utterance counts as 0.5, the middle of the scale."""
+        """`score` as a graph node without gradient; a failed utterance counts as 0.5."""
         score = tf.numpy_function(lambda *pair: np.nan_to_num(self.score(*pair), nan=0.5), [clean, candidate], tf.float32)
         return tf.ensure_shape(tf.stop_gradient(score), [None])

@@ -303,7 +303,8 @@ def read_history(history):
             of a ``CSVLogger`` file.
 
     Returns:
-        dict of float64 arrays of one length; "epoch" counts from 1 when the source has no such column.
+        dict of float64 arrays of one length; "epoch" counts from 1 when the source has no such column. A shorter column
+        belongs to the last epochs: a term that came later (MetricGAN's G waits for D).
 
     Raises:
         ValueError: nothing to draw.
@@ -328,7 +329,7 @@ def read_history(history):
                          "the path of the CSVLogger file.")  # fmt: skip
     length = max(map(len, columns.values()))
     columns.setdefault("epoch", np.arange(1.0, length + 1))
-    return {name: np.concatenate([v, np.full(length - len(v), np.nan)]) for name, v in columns.items()}
+    return {name: np.concatenate([np.full(length - len(v), np.nan), v]) for name, v in columns.items()}
 
 
 def _number(value):

@@ -379,3 +379,8 @@ def test_architecture_draws_both_networks_and_every_label_fits(unet):
         assert fig.bbox.x0 <= box.x0 and box.x1 <= fig.bbox.x1
     lines = [line for line in ax.lines if len(line.get_xdata()) == 4]
     assert len(lines) == 2
+
+
+def test_a_term_that_came_later_is_drawn_at_the_last_epochs():
+    columns = viz.read_history({"d_loss": [3.0, 2.0, 1.0], "g_adv": [5.0, 4.0]})
+    np.testing.assert_array_equal(columns["g_adv"], [np.nan, 5.0, 4.0])

@@ -141,7 +141,9 @@ print("D untouched by G's step:", all(np.array_equal(a, b) for a, b in zip(d_bef
 # %% [markdown]
 # ## 7. Train: D off and D on
 #
-# D off means: the same G, trained by the squared error of compressed magnitudes, no metric anywhere.
+# D off means: the same G, trained by the squared error of compressed magnitudes, no metric anywhere. With D on, `tiny` keeps half of
+# this term in G's loss (the paper: none): a D that is still wrong could otherwise drive the mask to its floor of 0.05, where the
+# gradient is 0 and G never comes back.
 
 # %%
 def trained(adversarial_weight, **options):

@@ -17,21 +17,26 @@ from ganse_tf.models.metricgan import MetricGAN
 
 KINDS, SNRS_DB = ("babble", "engine", "pink", "wind"), (0, 5, 10)
 BATCH, UTTERANCES, SECONDS = 2, 60, 2.0  # an epoch is 60 utterances
-PATIENT = dict(d_first_epochs=10, explore=2, learning_rate=1e-4)
+PATIENT = dict(d_first_epochs=10, explore=2, learning_rate=1e-4, d_rate=1e-3)
 LABELS = {"pesq_wb": "PESQ-WB", "stoi": "STOI", "si_sdr": "SI-SDR (dB)"}
 
 
-def trained(metric, epochs, seed, start=None, **kwargs):
+def mixer(split, length, seed):
+    """The mixtures of this table and of benchmarks/learn/surrogate.py, `length` in an epoch."""
+    return data.Mixer(data.toy_corpus(split), KINDS, seconds=SECONDS, level_db=(-28.0, -20.0), length=length,
+                      snr_choices=SNRS_DB, seed=seed)  # fmt: skip
+
+
+def trained(metric, epochs, seed, start=None, d_rate=None, **kwargs):
     """A MetricGAN.tiny() after so many epochs from the weights `start` of another G, and the CPU minutes they took."""
     keras.utils.set_random_seed(seed)
     model = MetricGAN.tiny(metric=metric, seed=seed, **kwargs)
-    model.compile(d_optimizer=optimizers.FusedAdam(1e-3, beta_1=0.5) if "explore" in kwargs else None)
+    model.compile(d_optimizer=d_rate and optimizers.FusedAdam(d_rate, beta_1=0.5))
     if start is not None:
         model.generator.set_weights(start.generator.get_weights())
-    mixer = data.Mixer(data.toy_corpus("train"), KINDS, seconds=SECONDS, level_db=(-28.0, -20.0), length=UTTERANCES,
-                       snr_choices=SNRS_DB, seed=seed)  # fmt: skip
+    pairs = mixer("train", UTTERANCES, seed)
     begin = time.process_time()
-    model.fit(data.examples(mixer, model, batch_size=BATCH, seed=seed), epochs=epochs, utterances=UTTERANCES, verbose=2)
+    model.fit(data.examples(pairs, model, batch_size=BATCH, seed=seed), epochs=epochs, utterances=UTTERANCES, verbose=2)
     return model, (time.process_time() - begin) / 60
 
 

@@ -14,11 +14,11 @@ import numpy as np
 
 import ganse_tf
 from benchmarks.learn import common
-from ganse_tf import data
+from benchmarks.learn.metricgan import KINDS, SECONDS, SNRS_DB, mixer
 from ganse_tf.models.metricgan import MetricGAN
 from ganse_tf.schedule import variations
 
-KINDS, SNRS_DB, SECONDS, VARIANTS = ("babble", "engine", "pink", "wind"), (0, 5, 10), 2.0, 4
+VARIANTS = 4  # of each of G's masks
 WAYS = {
     "spectra, as MetricGAN+": dict(d_input="spectra"),
     "spectra, strides": dict(d_input="spectra", d_strides=(2, 2, 2, 1)),
@@ -29,10 +29,8 @@ WAYS = {
 def scored(split, n, seed):
     """For `n` mixtures: (clean, candidates (2 + VARIANTS, samples), scores): noisy, G's output, its variants."""
     model, rng = ganse_tf.from_preset("metricgan_d_off"), np.random.default_rng([seed, n])
-    mixer = data.Mixer(data.toy_corpus(split), KINDS, seconds=SECONDS, level_db=(-28.0, -20.0), length=n,
-                       snr_choices=SNRS_DB, seed=seed)  # fmt: skip
     found = []
-    for pair in mixer:
+    for pair in mixer(split, n, seed):
         grids = np.concatenate([np.zeros((1, 4, 8), np.float32), variations(VARIANTS, rng)])
         enhanced = model.enhance_batch(np.repeat(pair.noisy[None], len(grids), axis=0), grids)[1].numpy()
         candidates = np.concatenate([pair.noisy[None], enhanced])
@@ -46,7 +44,7 @@ def learnt(options, train, minutes, seed):
     """A MetricGAN whose D has learnt the scores of `train` for so many CPU minutes, and the milliseconds per candidate."""
     keras.utils.set_random_seed(seed)
     model = MetricGAN.plus(lstm_units=4, dense_units=4, seed=seed, **options)  # its G is not used
-    model.compile(g_optimizer=keras.optimizers.Adam(1e-3), d_optimizer=keras.optimizers.Adam(1e-3, beta_1=0.5))
+    model.compile(d_optimizer=keras.optimizers.Adam(1e-3, beta_1=0.5))
     rng, start, count = np.random.default_rng(seed), time.process_time(), 0
     while time.process_time() - start < 60 * minutes:
         clean, candidates, scores = train[rng.integers(len(train))]
